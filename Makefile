@@ -1,0 +1,65 @@
+# Two commands: `make reproduce` and `make test`. Everything else is in `make help`.
+
+EXPERIMENT ?= embedded
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX ?=
+PIP_ARGS ?=
+
+VENV := .venv
+RUN := PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m
+# Named by the content it was made from: the times of a fresh clone's files say nothing.
+STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test test-fast lab lint format install clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo
+	@echo 'make reproduce EXPERIMENT=smoke|embedded|full (default: embedded)'
+	@echo 'PYTHON=...       the Python 3.11 that .venv is made with'
+	@echo 'TORCH_INDEX=...  where torch comes from; its small CPU build (Linux: 200 MB, not'
+	@echo '                 gigabytes) is at https://download.pytorch.org/whl/cpu'
+	@echo 'PIP_ARGS=...     passed to every pip install'
+
+reproduce: $(STAMP) ## the figures, tables and claims; skips what is up to date
+	@$(RUN) lib reproduce $(EXPERIMENT)
+
+test: lint ## style, imports and all tests
+	$(RUN) pytest
+
+test-fast: lint ## the same without the slow tests
+	$(RUN) pytest -m 'not slow'
+
+lab: $(STAMP) ## JupyterLab on the notebooks
+	$(RUN) jupyter lab --notebook-dir=$(CURDIR) notebooks
+
+lint: $(STAMP) ## ruff, and imports point downward only
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	PYTHONPATH=$(CURDIR) $(VENV)/bin/lint-imports
+
+format: $(STAMP) ## rewrite sources as ruff would have them
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+install: $(STAMP) ## .venv with the pinned packages; the other targets call it
+
+clean: ## remove what was made, but .venv and the committed results
+	rm -rf .cache .hypothesis .import_linter_cache .pytest_cache .ruff_cache *.egg-info
+	find results -mindepth 1 -maxdepth 1 -type d ! -name full -exec rm -rf {} +
+	rm -rf results/full/notebooks results/full/.records results/full/.lock
+	find lib data notebooks tests -name __pycache__ -exec rm -rf {} +
+
+$(STAMP):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo 'Python 3.11 is needed; say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11' >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	grep -E '^torch(vision)?==' requirements.txt > $(VENV)/torch.txt
+	$(VENV)/bin/pip install --no-deps --index-url $(TORCH_INDEX) $(PIP_ARGS) -r $(VENV)/torch.txt
+endif
+	$(VENV)/bin/pip install $(PIP_ARGS) -r requirements.txt
+	$(VENV)/bin/pip install $(PIP_ARGS) --no-deps --no-build-isolation --editable .
+	rm -f $(VENV)/.installed-*
+	touch $@

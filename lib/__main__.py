@@ -1,0 +1,33 @@
+"""Command line: ``python -m lib reproduce [EXPERIMENT] [--only NAME] [--force]``."""
+
+import argparse
+import signal
+import sys
+
+from . import runs
+
+
+def main(arguments=None):
+    """Run a command; return its exit status, errors told in one line."""
+    parser = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    reproduce = commands.add_parser("reproduce", help="run an experiment's notebooks")
+    reproduce.add_argument("experiment", nargs="?", default="embedded")
+    reproduce.add_argument("--only", metavar="NAME", help="stop after this notebook")
+    reproduce.add_argument("--force", action="store_true", help="run what is up to date, too")
+    options = parser.parse_args(arguments)
+    # So that a terminated run, like an interrupted one, ends its kernel first.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        runs.reproduce(options.experiment, only=options.only, force=options.force)
+    except (runs.ParameterError, runs.NotebookFailed, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the next call goes on where this one stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

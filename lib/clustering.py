@@ -1,0 +1,269 @@
+"""`cluster`: validate the weights, initialize, iterate, label."""
+
+import operator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .initialization import INITIALIZATIONS
+from .lloyd import SortedCells, TextbookCells, lloyd, nearest
+from .optimal import MAX_CLUSTERS as MAX_OPTIMAL
+
+MAX_CLUSTERS = 65_536
+MAX_MAGNITUDE = 1e150  # squares of larger weights overflow float64
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """The result of `cluster`.
+
+    Arrays are of the kind that went in: NumPy arrays, or torch tensors on the weights' device.
+
+    Attributes
+    ----------
+    centers : float64, shape (n_clusters,)
+        The codebook, ascending. Unused centers repeat another.
+    counts : int64, shape (n_clusters,)
+        Number of weights of each center.
+    labels : uint8 or uint16, shape of the weights
+        Index of each weight's nearest center; of two equally near the lower.
+    inertia : float
+        Sum of squared distances of the weights to their centers, times `sample_weight`.
+    n_iter : int
+        Number of times that the centers were moved.
+    history : float64 NumPy array of shape (n_iter + 1,)
+        Inertia of the initial centers and after each iteration.
+    converged : bool
+        False when `max_iter` ended the iteration.
+    initial_centers : float64, shape (n_clusters,)
+    """
+
+    centers: np.ndarray | torch.Tensor
+    counts: np.ndarray | torch.Tensor
+    labels: np.ndarray | torch.Tensor
+    inertia: float
+    n_iter: int
+    history: np.ndarray
+    converged: bool
+    initial_centers: np.ndarray | torch.Tensor
+
+
+def cluster(
+    weights,
+    n_clusters,
+    *,
+    init="weight-distribution",
+    gamma=1 / 3,
+    revise=True,
+    max_iter=None,
+    tol=0.0,
+    seed=0,
+    sample_weight=None,
+):
+    """Cluster weights into `n_clusters` shared values by 1-D k-means.
+
+    Parameters
+    ----------
+    weights : NumPy array or torch tensor of any shape
+        float16, bfloat16, float32 or float64; finite. Not modified.
+    n_clusters : int
+        1 to 65,536. With fewer distinct weights every one becomes a center, and the unused centers
+        repeat the largest with a count of 0.
+    init : str, array of shape (n_clusters,) or callable
+        "random", "linear", "density", "k-means++", "weight-distribution", "optimal"; the initial
+        centers themselves; or a function with the signature of `lib.initialization`.
+    gamma : float
+        Exponent of the density, in [0, 1]; read by "weight-distribution".
+    revise : bool
+        Revise the centers at every iteration (`lib.lloyd.revised`); otherwise an emptied center
+        stays where it is.
+    max_iter : int, optional
+        At least 0; by default until no label changes.
+    tol : float
+        At least 0: stop, too, when an iteration lowers the inertia by no more than this share.
+    seed : int
+        Read by the random initializations.
+    sample_weight : array of the shape of `weights`, optional
+        Importance of each weight: finite, not negative, not all zero.
+
+    Returns
+    -------
+    Clustering
+
+    Raises
+    ------
+    TypeError, ValueError
+        On bad input, with the offending value and the remedy.
+
+    Notes
+    -----
+    Sums are in float64. O(n log n) to sort, O(k log n) an iteration, O(n log k) to label.
+    """
+    values = flat_array(weights)
+    importance = _importance(sample_weight, weights)
+    n_clusters = check_n_clusters(n_clusters)
+    _check_options(gamma, max_iter, tol)
+    cells = sorted_cells(values, importance)
+    initial = initial_centers(cells, n_clusters, init, gamma=gamma, seed=seed)
+    path = lloyd(cells, initial, revise=revise, max_iter=max_iter, tol=tol)
+    labels = label(values, path.centers)
+    counts = np.bincount(labels, minlength=n_clusters)
+
+    def like_weights(array):
+        return torch.from_numpy(array).to(weights.device) if torch.is_tensor(weights) else array
+
+    return Clustering(
+        like_weights(path.centers),
+        like_weights(counts),
+        like_weights(labels.reshape(weights.shape)),
+        float(path.history[-1]),
+        path.n_iter,
+        path.history,
+        path.converged,
+        like_weights(initial),
+    )
+
+
+def flat_array(weights):
+    """The weights as a flat float32 or float64 array; raises as `cluster` does."""
+    if torch.is_tensor(weights):
+        tensor = weights.detach().cpu()
+        kind, floating = str(tensor.dtype), tensor.dtype.is_floating_point
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor = tensor.float()
+        values = tensor.numpy() if floating and tensor.dtype.itemsize >= 4 else None
+    elif isinstance(weights, np.ndarray):
+        kind = str(weights.dtype)
+        values = weights.astype(np.float32) if weights.dtype == np.float16 else weights
+        values = values if values.dtype in (np.float32, np.float64) else None
+    else:
+        raise TypeError(
+            f"weights are a {type(weights).__name__}: pass a NumPy array or torch tensor."
+        )
+    if values is None:
+        raise TypeError(
+            f"weights have dtype {kind}: convert them to float16, bfloat16, float32 or float64."
+        )
+    if values.size == 0:
+        raise ValueError(f"weights are empty (shape {tuple(weights.shape)}): pass at least one.")
+    return np.ascontiguousarray(values.reshape(-1), dtype=values.dtype.newbyteorder("="))
+
+
+def sorted_cells(values, importance=None):
+    """Sort checked flat weights once, for any number of initializations and iterations."""
+    if importance is None:
+        return SortedCells(_check_finite(np.sort(values)))
+    order = np.argsort(values, kind="stable")
+    _check_finite(values[order])
+    order = order[importance[order] > 0]
+    return SortedCells(values[order], importance[order])
+
+
+def initial_centers(cells, n_clusters, init, *, gamma=1 / 3, seed=0):
+    """Initial centers for sorted weights; float64, ascending, of shape (n_clusters,)."""
+    weights = cells.weights
+    if isinstance(init, str):
+        if init not in INITIALIZATIONS:
+            raise ValueError(f"init={init!r} is unknown: choose from {', '.join(INITIALIZATIONS)}.")
+        if init == "optimal" and n_clusters > MAX_OPTIMAL:
+            raise ValueError(
+                f"init='optimal' takes at most {MAX_OPTIMAL} centers, not {n_clusters}: "
+                "choose 'weight-distribution'."
+            )
+        init = INITIALIZATIONS[init]
+    if callable(init):
+        distinct = _few_distinct(weights, n_clusters)
+        if distinct is not None:
+            return distinct
+        options = {"sample_weight": cells.sample_weight, "gamma": gamma, "seed": seed}
+        init = init(weights, n_clusters, **options)
+    if torch.is_tensor(init):
+        init = init.detach().cpu().double().numpy()
+    centers = np.array(init, dtype=np.float64)
+    if centers.shape != (n_clusters,):
+        raise ValueError(f"init has shape {centers.shape}: expected ({n_clusters},).")
+    if not np.isfinite(centers).all():
+        bad = centers[~np.isfinite(centers)][0]
+        raise ValueError(f"init holds {bad}: initial centers must be finite.")
+    return np.sort(centers)
+
+
+def label(values, centers):
+    """Nearest center of each flat weight, in the smallest unsigned dtype that fits."""
+    distinct, first = np.unique(centers, return_index=True)
+    labels = np.empty(len(values), np.uint8 if len(centers) <= 256 else np.uint16)
+    nearest(values, distinct, labels)
+    return labels if len(distinct) == len(centers) else first.astype(labels.dtype)[labels]
+
+
+def textbook_cluster(
+    weights, n_clusters, *, init, gamma=1 / 3, revise=False, max_iter=None, seed=0
+):
+    """As `cluster`, by textbook Lloyd: O(n k) an iteration. For comparison; returns its `Path`."""
+    values = flat_array(weights)
+    initial = initial_centers(
+        sorted_cells(values), check_n_clusters(n_clusters), init, gamma=gamma, seed=seed
+    )
+    return lloyd(TextbookCells(values), initial, revise=revise, max_iter=max_iter)
+
+
+def check_n_clusters(n_clusters):
+    """`n_clusters` as an int; raises TypeError or ValueError."""
+    try:
+        whole = operator.index(n_clusters)
+    except TypeError:
+        raise TypeError(f"n_clusters={n_clusters!r} must be a whole number.") from None
+    if isinstance(n_clusters, bool) or not 1 <= whole <= MAX_CLUSTERS:
+        raise ValueError(f"n_clusters={n_clusters} must be from 1 to {MAX_CLUSTERS}.")
+    return whole
+
+
+def _check_options(gamma, max_iter, tol):
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma={gamma} must be from 0 (even) to 1 (density).")
+    if max_iter is not None and (operator.index(max_iter) < 0):
+        raise ValueError(f"max_iter={max_iter} must be at least 0, or None to converge.")
+    if not 0 <= tol < np.inf:
+        raise ValueError(f"tol={tol} must be finite and at least 0.")
+
+
+def _check_finite(ordered):
+    """Sorted weights unchanged: NaN and infinity would stand at the ends."""
+    for extreme in (ordered[0], ordered[-1]):
+        if not np.isfinite(extreme):
+            raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
+        if abs(float(extreme)) > MAX_MAGNITUDE:
+            raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
+    return ordered
+
+
+def _importance(sample_weight, weights):
+    """`sample_weight` as a flat float64 array, or None."""
+    if sample_weight is None:
+        return None
+    if torch.is_tensor(sample_weight):
+        sample_weight = sample_weight.detach().cpu().double().numpy()
+    importance = np.asarray(sample_weight, dtype=np.float64)
+    if importance.shape != tuple(weights.shape):
+        raise ValueError(
+            f"sample_weight has shape {importance.shape}: expected {tuple(weights.shape)}, "
+            "that of the weights."
+        )
+    importance = importance.reshape(-1)
+    bad = importance[~((importance >= 0) & np.isfinite(importance))]
+    if len(bad):
+        raise ValueError(f"sample_weight holds {bad[0]}: it must be finite and not negative.")
+    if not importance.any():
+        raise ValueError("sample_weight is 0 everywhere: give at least one weight importance.")
+    return importance
+
+
+def _few_distinct(weights, n_clusters):
+    """Every distinct weight, the largest repeated, or None if there are more than `n_clusters`."""
+    distinct = weights[:1]
+    for start in range(0, len(weights), 1 << 20):  # stop early: few tensors need a full scan
+        distinct = np.union1d(distinct, weights[start : start + (1 << 20)])
+        if len(distinct) > n_clusters:
+            return None
+    return np.pad(distinct.astype(np.float64), (0, n_clusters - len(distinct)), mode="edge")

@@ -1,0 +1,1 @@
+"""The experiment: data, training and measurement of the embedded network."""

@@ -1,0 +1,99 @@
+"""The claims: endpoints fixed beforehand, measured, and judged with their intervals.
+
+Ours is the weight-distribution initialization with revision; the baselines are random and linear
+initialization without. C1 is the time of textbook k-means to convergence, C2 top-1 under a budget of
+iterations, both at 4 bits.
+"""
+
+import numpy as np
+
+from .evaluation import Setting, settings
+from .network import SCOPES
+from .statistics import accuracy_gain, time_saving, verdict
+
+OURS, BASELINES = "weight-distribution", ("random", "linear")
+PAPER = {"C1": 5.0, "C2": 6.0}  # the abstract's lower figure in percent, and its points
+
+
+def endpoint_settings(bits, max_iter, seeds, gamma=1 / 3):
+    """The endpoints' settings by initialization."""
+    return {
+        init: settings([init], [bits], [max_iter], seeds, gamma=gamma)
+        for init in (OURS, *BASELINES)
+    }
+
+
+def speed_claims(speed, scope, network, bits, prefix=""):
+    """Rows of C1 for one scope, from the table `speed`.
+
+    Parameters
+    ----------
+    speed : pandas.DataFrame
+    scope : str
+    network : str
+    bits : int
+    prefix : str
+        Before the names of the network's linear layers in `speed`.
+    """
+    layers = [name if name.startswith("conv") else prefix + name for name in SCOPES[scope]]
+    rows = speed[
+        (speed["engine"] == "textbook")
+        & (speed["bits"] == bits)
+        & speed["max_iter"].isna()
+        & speed["extrapolated"].astype(bool)
+        & speed["layer"].isin(layers)
+    ]
+    usual = rows["revise"].astype(bool) == (rows["init"] == OURS)
+    seconds = {
+        init: part.pivot_table(index="seed", columns="repeat", values="seconds", aggfunc="sum")
+        for init, part in rows[usual].groupby("init")
+    }
+    missing = set(layers) - set(rows["layer"])
+    if missing:
+        raise ValueError(f"speed has no textbook rows of {sorted(missing)} at {bits} bits.")
+    return [
+        _row("C1", scope, network, baseline, time_saving(seconds[OURS], seconds[baseline]))
+        for baseline in BASELINES
+    ]
+
+
+def accuracy_claims(correct, scope, network):
+    """Rows of C2 for one scope, from whether each image is right, by initialization and seed.
+
+    Parameters
+    ----------
+    correct : dict of str to bool array of shape (n_seeds, n_images)
+    scope, network : str
+    """
+    return [
+        _row("C2", scope, network, baseline, accuracy_gain(correct[OURS], correct[baseline]))
+        for baseline in BASELINES
+    ]
+
+
+def _row(claim, scope, network, baseline, estimate):
+    measured, relative, low, high = estimate
+    return {
+        "claim": claim,
+        "scope": scope,
+        "network": network,
+        "baseline": baseline,
+        "paper": PAPER[claim],
+        "measured": measured,
+        "relative": relative,
+        "low": low,
+        "high": high,
+        "verdict": verdict(low, high, PAPER[claim]),
+    }
+
+
+def correct_by_seed(evaluation, endpoints, network, scope):
+    """Whether each test image is classified correctly; bool (n_seeds, n_images) by initialization."""
+
+    def correct(setting: Setting):
+        ((_, _, top, _),) = evaluation.run(setting, [scope], [network])
+        return (top[:, 0] == evaluation.images.labels).numpy()
+
+    return {
+        init: np.stack([correct(setting) for setting in grid]) for init, grid in endpoints.items()
+    }

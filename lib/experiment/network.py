@@ -1,0 +1,112 @@
+"""The network of the study: torchvision's AlexNet, its input, and fast passes through it.
+
+The convolutions are ImageNet's and frozen. The classifier has ten outputs and is trained on the
+features that the convolutions make of Fashion-MNIST (`lib.experiment.training`).
+"""
+
+import contextlib
+
+import torch
+from tqdm.auto import tqdm
+
+from ..vision import torchvision
+from .data import load_convolutions
+
+CONVOLUTIONS = {f"conv{i + 1}": f"features.{j}" for i, j in enumerate((0, 3, 6, 8, 10))}
+LINEARS = {f"fc{i}": f"classifier.{j}" for i, j in ((6, 1), (7, 4), (8, 6))}
+LAYERS = CONVOLUTIONS | LINEARS
+SCOPES = {"conv": tuple(CONVOLUTIONS), "all": tuple(LAYERS)}
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the weights expect
+SIZE = 224
+BATCH = 100
+
+
+def alexnet():
+    """torchvision's AlexNet with ten classes and ImageNet's convolutions, in evaluation mode."""
+    network = torchvision.models.alexnet(num_classes=10)
+    network.load_state_dict(load_convolutions(), strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def device():
+    """CUDA where present, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision():
+    """bfloat16 where the processor has instructions for it, float32 elsewhere."""
+    found = torch.cpu.get_capabilities()
+    native = found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16")
+    return torch.bfloat16 if native and device().type == "cpu" else torch.float32
+
+
+def prepare(pixels):
+    """Input of the network: (n, 28, 28) uint8 to (n, 3, 224, 224) float32, normalized."""
+    images = pixels[:, None].float() / 255
+    images = torch.nn.functional.interpolate(images, size=SIZE, mode="bilinear")
+    mean, std = (torch.tensor(v).view(3, 1, 1).to(pixels.device) for v in (MEAN, STD))
+    return (images - mean) / std
+
+
+@torch.inference_mode()
+def extract_features(convolutions, pixels, *, progress=None):
+    """What the classifier sees of the images.
+
+    Parameters
+    ----------
+    convolutions : torch.nn.Sequential
+        AlexNet's `features`, float32 on the CPU. Not modified.
+    pixels : uint8 tensor of shape (n, 28, 28)
+    progress : str, optional
+        Title of a progress bar.
+
+    Returns
+    -------
+    float32 tensor of shape (n, 9216)
+        At 224 x 224 the last map is 6 x 6, so AlexNet's adaptive pooling is the identity.
+    """
+    forward = _fast(convolutions)
+    batches = tqdm(pixels.split(BATCH), desc=progress, disable=progress is None, mininterval=5)
+    return torch.cat([forward(prepare(batch)).flatten(1).float().cpu() for batch in batches])
+
+
+def _fast(convolutions):
+    """The fastest way through the convolutions that this machine has."""
+    if device().type == "cuda":
+        on_device = _copy(convolutions).to(device())
+        return lambda images: on_device(images.to(device()))
+    if precision() == torch.bfloat16:
+        half = _copy(convolutions).to(torch.bfloat16, memory_format=torch.channels_last)
+        return lambda images: half(images.to(torch.bfloat16, memory_format=torch.channels_last))
+
+    def winograd(images):
+        # conv1's stride needs oneDNN; NNPACK's Winograd and FFT halve the time of the others
+        images = convolutions[:3](images.contiguous(memory_format=torch.channels_last))
+        with _without_onednn():
+            return convolutions[3:](images.contiguous())
+
+    return winograd
+
+
+def _copy(convolutions):
+    copy = alexnet().features
+    copy.load_state_dict(convolutions.state_dict())
+    return copy
+
+
+@contextlib.contextmanager
+def _without_onednn():
+    enabled = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = enabled
+
+
+@torch.inference_mode()
+def logits(classifier, features):
+    """Class scores, float32 of shape (n, 10), from features of shape (n, 9216)."""
+    classifier = classifier.to(device())
+    return torch.cat([classifier(part.to(device())).cpu() for part in features.split(1000)])

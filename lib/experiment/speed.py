@@ -1,0 +1,164 @@
+"""Time and iterations of k-means, by engine: sorted, textbook, and scikit-learn's.
+
+Every engine takes the same path, so iterations are counted once, on the sorted engine. Textbook
+seconds are those iterations times the measured seconds of one, unless a row says that it was run
+whole (`extrapolated` False).
+"""
+
+import time
+
+import numpy as np
+from sklearn.cluster import KMeans
+from tqdm.auto import tqdm
+
+from ..clustering import flat_array, initial_centers, sorted_cells
+from ..lloyd import TextbookCells, lloyd
+from .evaluation import Setting
+
+NEAR_OPTIMAL = 1.01
+TIMED_ITERATIONS = 2
+
+
+class Layer:
+    """One layer's weights, prepared once for all timings.
+
+    Parameters
+    ----------
+    name : str
+    weight : torch.Tensor
+    """
+
+    def __init__(self, name, weight):
+        self.name, self.values = name, flat_array(weight)
+        self.cells = sorted_cells(self.values)
+        self._best = {}
+
+    def start(self, setting):
+        """Initial centers of a setting."""
+        k = 2**setting.bits
+        return initial_centers(self.cells, k, setting.init, gamma=setting.gamma, seed=setting.seed)
+
+    def path(self, setting, centers):
+        """Lloyd's path on the sorted weights."""
+        return lloyd(self.cells, centers, revise=setting.revise, max_iter=setting.max_iter)
+
+    def best_inertia(self, bits):
+        """Inertia of the globally optimal centers, Lloyd's iterations included."""
+        if bits not in self._best:
+            setting = Setting("optimal", bits, revise=False, max_iter=None)
+            self._best[bits] = self.path(setting, self.start(setting)).history[-1]
+        return self._best[bits]
+
+    def row(self, engine, setting, path, seconds, repeat, *, extrapolated=False):
+        """One row of the table `speed`."""
+        return {
+            "layer": self.name,
+            "n_weights": len(self.values),
+            "engine": engine,
+            **setting.row(),
+            "repeat": repeat,
+            "n_iter": path.n_iter,
+            "converged": path.converged,
+            "seconds": seconds,
+            "extrapolated": extrapolated,
+            "inertia": path.history[-1],
+            "relative_inertia": path.history[-1] / self.best_inertia(setting.bits),
+        }
+
+
+def timed(function, *arguments, **options):
+    """Result of a call and its wall time in seconds."""
+    start = time.perf_counter()
+    result = function(*arguments, **options)
+    return result, time.perf_counter() - start
+
+
+def sorted_rows(layer, grid, repeats=1):
+    """Rows of the sorted engine: sort, initialize, iterate; repeats interleaved over the grid."""
+    rows = []
+    for repeat in range(repeats):
+        _, sorting = timed(np.sort, layer.values)
+        for setting in tqdm(grid, desc=f"{layer.name} sorted", mininterval=10, leave=False):
+            centers, starting = timed(layer.start, setting)
+            path, iterating = timed(layer.path, setting, centers)
+            seconds = sorting + starting + iterating
+            rows.append(layer.row("sorted", setting, path, seconds, repeat))
+    return rows
+
+
+def textbook_rows(layer, grid, repeats=1, near_optimal=True):
+    """Rows of the textbook engine, extrapolated from the seconds of one iteration.
+
+    With `near_optimal` also rows of the time until the inertia is within 1 % of the optimal one;
+    where it never is, the row stands at the path's end and `converged` is False: censored.
+    """
+    cells = TextbookCells(layer.values)
+    starts = {setting: layer.start(setting) for setting in grid}
+    paths = {setting: layer.path(setting, starts[setting]) for setting in grid}
+    near = {setting: _until_near(layer, setting, path) for setting, path in paths.items()}
+    rows = []
+    for repeat in range(repeats):
+        each = {}
+        for setting in tqdm(grid, desc=f"{layer.name} textbook", mininterval=10, leave=False):
+            cost = (setting.bits, setting.revise)
+            if cost not in each:
+                options = {"revise": setting.revise, "max_iter": TIMED_ITERATIONS}
+                _, seconds = timed(lloyd, cells, starts[setting], **options)
+                each[cost] = seconds / TIMED_ITERATIONS
+            _, starting = timed(layer.start, setting)
+            ends = {"textbook": paths[setting]}
+            if near_optimal:
+                ends["textbook, to 1 % of optimal"] = near[setting]
+            for engine, path in ends.items():
+                seconds = starting + path.n_iter * each[cost]
+                rows.append(layer.row(engine, setting, path, seconds, repeat, extrapolated=True))
+    return rows
+
+
+def _until_near(layer, setting, path):
+    """The path cut where its inertia first comes within 1 % of the optimal one."""
+    reached = np.flatnonzero(path.history <= NEAR_OPTIMAL * layer.best_inertia(setting.bits))
+    if len(reached) == 0:
+        return path._replace(converged=False)
+    return path._replace(
+        n_iter=int(reached[0]), history=path.history[: reached[0] + 1], converged=True
+    )
+
+
+def direct_textbook_rows(layer, grid, repeats=1):
+    """Rows of the textbook engine run whole; repeats interleaved over the grid."""
+    rows = []
+    for repeat in range(repeats):
+        for setting in tqdm(grid, desc=f"{layer.name} textbook, whole", mininterval=10):
+            centers, starting = timed(layer.start, setting)
+            cells = TextbookCells(layer.values)
+            options = {"revise": setting.revise, "max_iter": setting.max_iter}
+            path, iterating = timed(lloyd, cells, centers, **options)
+            rows.append(layer.row("textbook", setting, path, starting + iterating, repeat))
+    return rows
+
+
+def scikit_learn_rows(layer, grid, repeats=1):
+    """Rows of scikit-learn's KMeans (Lloyd, tol=0) from the same centers; revision is not its own.
+
+    scikit-learn relocates emptied centers, so that its path may differ from ours.
+    """
+    rows = []
+    points = layer.values.astype(np.float64)[:, None]
+    for repeat in range(repeats):
+        for setting in tqdm(grid, desc=f"{layer.name} scikit-learn", mininterval=10, leave=False):
+            centers, starting = timed(layer.start, setting)
+            cap = setting.max_iter or 10_000
+            model = KMeans(len(centers), init=centers[:, None], n_init=1, max_iter=cap, tol=0)
+            _, fitting = timed(model.fit, points)
+            path = _PathOf(model, cap)
+            rows.append(layer.row("scikit-learn", setting, path, starting + fitting, repeat))
+    return rows
+
+
+class _PathOf:
+    """A fitted KMeans seen as a path."""
+
+    def __init__(self, model, cap):
+        self.n_iter, self.history = model.n_iter_, [model.inertia_]
+        self.converged = model.n_iter_ < cap

@@ -1,0 +1,247 @@
+"""Figures of the study: tidy tables in, figures out. Nothing here computes or trains."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from .results import results_folder, write_atomically
+
+WIDTH_IN = 7.0
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "lines.markersize": 4,
+    "lines.linewidth": 1.2,
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,  # TrueType: many venues refuse matplotlib's default Type 3
+    "svg.hashsalt": "fixed",
+}
+# Every initialization keeps its color and marker in every figure.
+INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "optimal")
+COLORS = dict(zip(INITS, sns.color_palette("colorblind", len(INITS)), strict=True))
+MARKERS = dict(zip(INITS, "osD^P*", strict=True))
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+
+
+def save_figure(figure, experiment, name):
+    """Write a figure as figures/<name>.pdf and .png, the same bytes for the same figure."""
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+        write_atomically(
+            results_folder(experiment) / "figures" / f"{name}.{kind}", buffer.getvalue()
+        )
+
+
+def plot_training(training):
+    """Held-out and test accuracy by epoch, one line a network."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH_IN / 2, 2.4))
+        for name, rows in training.groupby("network", sort=False):
+            axis.plot(rows["epoch"], rows["held_out_top1"], "o-", label=name)
+        axis.set(xlabel="epoch", ylabel="held-out top-1 (%)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(title="network")
+    return figure
+
+
+def plot_densities(density):
+    """Density of every layer's standardized range, on a logarithmic scale."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 4, figsize=(WIDTH_IN, 3.2), sharey=False)
+        for axis, layer in zip(axes.flat, _layers(density), strict=False):
+            rows = density[density["layer"] == layer]
+            axis.step(rows["weight"], rows["density"], where="post", color="0.2", linewidth=0.8)
+            axis.set(yscale="log", title=layer)
+            axis.xaxis.set_major_locator(plt.MaxNLocator(3))
+        for axis in axes.flat[len(_layers(density)) :]:
+            axis.remove()
+        figure.supxlabel("weight")
+        figure.supylabel("density")
+    return figure
+
+
+def plot_centers(density, distribution, layer, bits):
+    """A layer's density with each initialization's centers below it.
+
+    Left the bulk on a linear scale, right the whole range on a logarithmic one. Hollow: initial
+    centers; filled: after Lloyd's algorithm.
+    """
+    rows = density[density["layer"] == layer]
+    centers = distribution[(distribution["layer"] == layer) & (distribution["bits"] == bits)]
+    names = [name for name in _curves(centers) if name in set(_curve_names(centers))]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            2,
+            2,
+            figsize=(WIDTH_IN, 1.6 + 0.28 * len(names)),
+            sharex="col",
+            height_ratios=[1.5, 0.28 * len(names)],
+        )
+        for axis, scale in zip(axes[0], ("linear", "log"), strict=True):
+            axis.step(rows["weight"], rows["density"], where="post", color="0.2", linewidth=0.8)
+            axis.set(yscale=scale, title=f"{layer}, {'bulk' if scale == 'linear' else 'all'}")
+        axes[0, 0].set_ylabel("density")
+        axes[0, 0].set_ylim(bottom=0)
+        for axis in axes[1]:
+            _strip_centers(axis, centers, names)
+            axis.set_xlabel("weight")
+        axes[1, 1].tick_params(labelleft=False)
+        axes[0, 0].set_xlim(_bulk(rows))
+    return figure
+
+
+def _strip_centers(axis, centers, names):
+    labelled = centers.assign(curve=_curve_names(centers))
+    for y, name in enumerate(names):
+        for stage, offset in (("initial", -0.18), ("final", 0.18)):
+            rows = labelled[(labelled["curve"] == name) & (labelled["stage"] == stage)]
+            color = COLORS[rows["init"].iloc[0]]
+            face = "none" if stage == "initial" else color
+            height = np.full(len(rows), y + offset)
+            axis.scatter(
+                rows["center"], height, s=9, facecolors=face, edgecolors=[color], linewidths=0.7
+            )
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _curve_names(centers):
+    """Name of each row's initialization, with gamma where it is read."""
+    return [
+        init if np.isnan(gamma) else f"γ = {gamma:.2g}"
+        for init, gamma in zip(centers["init"], centers["gamma"].astype(float), strict=True)
+    ]
+
+
+def _curves(centers):
+    """Names in the order of INITS."""
+    ordered = centers.sort_values("init", key=lambda column: column.map(INITS.index), kind="stable")
+    return list(dict.fromkeys(_curve_names(ordered)))
+
+
+def _bulk(rows, share=0.998):
+    """Range that holds the central share of the weights."""
+    weight, density = rows["weight"].to_numpy(), rows["density"].to_numpy()
+    mass = np.concatenate([[0], np.cumsum(density[:-1] * np.diff(weight))])
+    return tuple(np.interp([(1 - share) / 2, (1 + share) / 2], mass / mass[-1], weight))
+
+
+def plot_iterations(speed, bits):
+    """Iterations to converge, by layer and initialization, on the sorted engine."""
+    rows = speed[(speed["engine"] == "sorted") & (speed["bits"] == bits) & speed["max_iter"].isna()]
+    return _dots(rows, "n_iter", f"iterations to converge, {bits} bits")
+
+
+def plot_inertia(speed, bits, max_iter):
+    """Inertia over the optimal one after a budget of iterations, by layer and initialization."""
+    rows = speed[
+        (speed["engine"] == "sorted") & (speed["bits"] == bits) & (speed["max_iter"] == max_iter)
+    ]
+    label = f"inertia / optimal after {max_iter} iterations, {bits} bits"
+    return _dots(rows, "relative_inertia", label)
+
+
+def _dots(rows, column, label):
+    """One row of dots a layer, one panel for revision off and one for on."""
+    revisions = sorted(rows["revise"].unique())
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(revisions), figsize=(WIDTH_IN, 2.8), sharex=True, sharey=True, squeeze=False
+        )
+        layers = _layers(rows)
+        for axis, revise in zip(axes[0], revisions, strict=True):
+            for i, init in enumerate(INITS):
+                part = rows[(rows["revise"] == revise) & (rows["init"] == init)]
+                means = part.groupby("layer")[column].mean().reindex(layers)
+                height = np.arange(len(layers)) + (i - 2.5) * 0.12
+                axis.plot(means, height, MARKERS[init], color=COLORS[init], label=init)
+            axis.set(xscale="log", title="revised" if revise else "not revised")
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        axes[0, 0].set_yticks(range(len(layers)), layers)
+        axes[0, 0].invert_yaxis()
+        figure.supxlabel(label, fontsize=8)
+        _legend(figure)
+    return figure
+
+
+def plot_accuracy(accuracy, n_images):
+    """Top-1 of the whole network by bits: a column a scope, a row a budget of iterations."""
+    network = accuracy["network"].iloc[0]
+    rows = accuracy[(accuracy["n_images"] == n_images) & (accuracy["network"] == network)]
+    clustered = rows[rows["init"] != "float"]
+    usual = clustered["revise"].astype(bool) == (clustered["init"] == "weight-distribution")
+    clustered = clustered[usual]
+    budgets = [value for value in clustered["max_iter"].dropna().unique()] + [None]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(budgets), 2, figsize=(WIDTH_IN, 2.3 * len(budgets)), sharex=True, sharey=True
+        )
+        for line, budget in zip(axes, budgets, strict=True):
+            for axis, scope in zip(line, ("conv", "all"), strict=True):
+                same = (
+                    clustered["max_iter"].isna()
+                    if budget is None
+                    else (clustered["max_iter"] == budget)
+                )
+                _accuracy_lines(axis, clustered[same & (clustered["scope"] == scope)])
+                reference = rows[(rows["init"] == "float") & (rows["scope"] == scope)]["top1"]
+                axis.axhline(reference.iloc[0], color="0.4", linestyle=":", linewidth=1)
+                title = "converged" if budget is None else f"{budget:.0f} iterations"
+                axis.set(title=f"{scope}, {title}")
+                axis.xaxis.get_major_locator().set_params(integer=True)
+        figure.supxlabel("bits a weight", fontsize=8)
+        figure.supylabel("top-1 (%)", fontsize=8)
+        _legend(figure, extra=[Line2D([], [], color="0.4", linestyle=":", label="float network")])
+    return figure
+
+
+def _accuracy_lines(axis, rows):
+    for i, init in enumerate(INITS):
+        part = rows[rows["init"] == init].groupby("bits")[["top1", "low", "high"]].mean()
+        bits = part.index + (i - 2.5) * 0.03
+        axis.plot(bits, part["top1"], MARKERS[init] + "-", color=COLORS[init], label=init)
+        axis.vlines(bits, part["low"], part["high"], color=COLORS[init], alpha=0.5, linewidth=0.8)
+
+
+def plot_claims(claims):
+    """Measured gain of every claim with its interval, beside the paper's figure."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 0.9 + 0.24 * len(claims) / 2))
+        units = {"C1": "time saved (%)", "C2": "top-1 gained (points)"}
+        for axis, (claim, unit) in zip(axes, units.items(), strict=True):
+            rows = claims[claims["claim"] == claim].reset_index(drop=True)
+            error = [rows["measured"] - rows["low"], rows["high"] - rows["measured"]]
+            axis.errorbar(
+                rows["measured"], rows.index, xerr=np.maximum(error, 0), fmt="o", color="0.2"
+            )
+            axis.axvline(0, color="0.6", linewidth=0.8)
+            axis.axvline(rows["paper"].iloc[0], color=COLORS["linear"], linestyle="--")
+            names = rows["scope"] + ", " + rows["baseline"] + ", " + rows["network"]
+            axis.set_yticks(rows.index, names)
+            axis.invert_yaxis()
+            axis.set(xlabel=unit, title=f"{claim} (dashed: the paper)")
+    return figure
+
+
+def _layers(rows):
+    present = set(rows["layer"])
+    return [layer for layer in LAYERS if layer in present]
+
+
+def _legend(figure, extra=()):
+    handles = [
+        Line2D([], [], color=COLORS[name], marker=MARKERS[name], linestyle="", label=name)
+        for name in INITS
+    ]
+    figure.legend(handles=[*handles, *extra], loc="outside upper center", ncols=7, columnspacing=1)

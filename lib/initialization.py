@@ -1,0 +1,111 @@
+"""Initial centers of 1-D k-means: one function per initialization, and the table of their names.
+
+All share one signature, so that the table can call any of them; each says what it reads.
+
+Parameters
+----------
+weights : float32 or float64 array of shape (n,)
+    Ascending, finite, with at least `n_clusters` distinct values.
+n_clusters : int
+sample_weight : float64 array of shape (n,), optional
+    Positive, in the order of `weights`.
+gamma : float
+    In [0, 1].
+seed : int
+
+Returns
+-------
+float64 array of shape (n_clusters,)
+    Ascending.
+"""
+
+import numpy as np
+
+from .density import adaptive_density, power_quantiles
+from .lloyd import first_of_cells
+from .optimal import optimal_centers
+
+
+def random(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
+    """`n_clusters` observed weights (Forgy 1965), drawn without replacement by `seed`."""
+    p = None if sample_weight is None else sample_weight / sample_weight.sum()
+    drawn = np.random.default_rng(seed).choice(len(weights), n_clusters, replace=False, p=p)
+    return weights[np.sort(drawn)].astype(np.float64)
+
+
+def linear(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
+    """Equal steps from the smallest to the largest weight (Han et al. 2016, section 3.1)."""
+    return np.linspace(float(weights[0]), float(weights[-1]), n_clusters)
+
+
+def density(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
+    """Equal steps of the cumulative distribution (Han et al. 2016, section 3.1)."""
+    probabilities = (np.arange(n_clusters) + 0.5) / n_clusters
+    if sample_weight is None:
+        ranks = probabilities * len(weights)
+    else:
+        cumulative = np.cumsum(sample_weight)
+        ranks = np.searchsorted(cumulative, probabilities * cumulative[-1])
+    return weights[np.minimum(ranks.astype(np.int64), len(weights) - 1)].astype(np.float64)
+
+
+def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
+    """Each next center a weight drawn by its squared distance to the nearest so far.
+
+    Arthur and Vassilvitskii (2007), without local trials. The draw is in two steps, the cell by
+    its inertia and the weight within it, and a new center changes only its neighbours' cells.
+    """
+    rng = np.random.default_rng(seed)
+
+    def distances(j):
+        members = slice(bounds[j], bounds[j + 1])
+        squared = (weights[members] - centers[j]) ** 2
+        return squared if sample_weight is None else squared * sample_weight[members]
+
+    centers = random(weights, 1, sample_weight=sample_weight, seed=rng)
+    bounds = np.array([0, len(weights)])
+    costs = np.array([distances(0).sum()])
+    while len(centers) < n_clusters:
+        if costs.sum() > 0:
+            j = rng.choice(len(costs), p=costs / costs.sum())
+            cumulative = np.cumsum(distances(j))
+            drawn = np.searchsorted(cumulative, rng.uniform(0, cumulative[-1]), side="right")
+            center = float(weights[bounds[j] + min(drawn, len(cumulative) - 1)])
+        else:  # the squares have underflowed
+            center = float(rng.choice(np.setdiff1d(weights, centers)))
+        new = np.searchsorted(centers, center)
+        centers, costs = np.insert(centers, new, center), np.insert(costs, new, 0.0)
+        bounds = np.insert(bounds, new, bounds[new])
+        low, high = max(new - 1, 0), min(new + 1, len(centers) - 1)
+        start, stop = bounds[low], bounds[high + 1]
+        first = first_of_cells(weights[start:stop], centers[low : high + 1])
+        bounds[low : high + 1] = start + first
+        costs[low : high + 1] = [distances(j).sum() for j in range(low, high + 1)]
+    return centers
+
+
+def weight_distribution(weights, n_clusters, *, sample_weight=None, gamma=1 / 3, seed=None):
+    """Quantiles (i + 1/2) / k of the distribution proportional to density ** gamma.
+
+    Our reading of the paper's choice of centers by the weights' distribution. gamma = 0 gives the
+    midpoints of k equal cells, 1 the density initialization; 1/3 is the point density of the best
+    squared-error quantizer at high resolution (Bennett 1948; Panter and Dite 1951; Gersho and Gray
+    1992, section 5.6).
+    """
+    probabilities = (np.arange(n_clusters) + 0.5) / n_clusters
+    return power_quantiles(adaptive_density(weights, sample_weight), gamma, probabilities)
+
+
+def optimal(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
+    """Globally optimal centers, by dynamic programming (`lib.optimal`)."""
+    return optimal_centers(weights, n_clusters, sample_weight)
+
+
+INITIALIZATIONS = {
+    "random": random,
+    "linear": linear,
+    "density": density,
+    "k-means++": k_means_plus_plus,
+    "weight-distribution": weight_distribution,
+    "optimal": optimal,
+}

@@ -1,0 +1,327 @@
+"""Lloyd's algorithm in one dimension, and the automatic revision of its centers.
+
+One loop, `lloyd`, and two ways to assign weights to centers: `SortedCells`, where an iteration is
+k binary searches, and `TextbookCells`, which compares every weight with every center. Both apply
+the same rule, so both take the same path: a weight belongs to the nearest center, and to the lower
+one of two equally near. Of equal centers only the first is ever nearest.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+BLOCK = 256  # weights in a prefix sum's step
+CHUNKS = 64  # partial sums of a parallel pass: fixed, so that the result never depends on threads
+
+
+class Path(NamedTuple):
+    """What an iteration did: see `lloyd`."""
+
+    centers: np.ndarray
+    n_iter: int
+    history: np.ndarray
+    converged: bool
+
+
+def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
+    """Iterate assignment and means from the given centers.
+
+    Parameters
+    ----------
+    cells : SortedCells or TextbookCells
+    centers : float64 array of shape (n_clusters,)
+        Ascending; not modified.
+    revise : bool
+        Revise the centers at each iteration (`revised`). Otherwise an emptied center stays where
+        it is.
+    max_iter : int, optional
+        By default until convergence.
+    tol : float
+        Stop, too, when an iteration lowers the inertia by no more than `tol` times its value.
+
+    Returns
+    -------
+    Path
+        `history` is the inertia of the initial centers and after each iteration, float64 of shape
+        (n_iter + 1,); `converged` is False only when `max_iter` ended the iteration.
+
+    Notes
+    -----
+    Lloyd (1982), Least squares quantization in PCM, method I.
+    """
+    cells.assign(centers)
+    history = [cells.inertia(centers)]
+    converged = False
+    while not converged and len(history) - 1 != max_iter:
+        centers = np.sort(revised(cells, centers) if revise else cells.means(centers))
+        moved = cells.assign(centers)
+        history.append(cells.inertia(centers))
+        converged = not moved or (tol > 0 and history[-2] - history[-1] <= tol * history[-2])
+    return Path(centers, len(history) - 1, np.array(history), converged)
+
+
+def revised(cells, centers):
+    """Means of the cells, after freeing one center where another cell needs it more.
+
+    The pair of neighbours that is cheapest to merge frees a center, an emptied center costs
+    nothing, and the cell that gains most from a second center is split at its mean, if that gain
+    exceeds the cost. Inertia falls by the difference. O(k log n) on sorted weights.
+
+    This is our reading of the paper's "automatically ... revises the centers".
+    """
+    means = cells.means(centers)
+    mass, total = cells.mass, cells.total
+    low_mass, low_total = cells.lower_parts(means)
+    low_mean = cells.mean_of(low_mass, low_total, means)
+    high_mean = cells.mean_of(mass - low_mass, total - low_total, means)
+    gain = _between(low_mass, low_mean, mass - low_mass, high_mean)
+
+    filled = np.flatnonzero(mass > 0)
+    if len(filled) < len(means):
+        freed, cost = np.flatnonzero(mass == 0)[0], 0.0
+    elif len(means) > 2:
+        left, right = filled[:-1], filled[1:]
+        costs = _between(mass[left], means[left], mass[right], means[right])
+        cheapest = np.argmin(costs)
+        freed, cost = right[cheapest], costs[cheapest]
+        gain[[freed - 1, freed]] = 0.0
+    else:
+        return means
+    split = np.argmax(gain)
+    # A margin above rounding, so that a revision is never undone and done again.
+    if gain[split] <= cost + 1e-12 * gain.sum():
+        return means
+    if cost > 0:
+        pair = slice(freed - 1, freed + 1)
+        means[freed - 1] = np.average(means[pair], weights=mass[pair])
+    means[[split, freed]] = low_mean[split], high_mean[split]
+    return means
+
+
+def _between(mass_a, mean_a, mass_b, mean_b):
+    """Inertia that merging two cells adds, and parting them saves (Ward 1963)."""
+    mass = mass_a + mass_b
+    return _ratio(mass_a * mass_b, mass, np.zeros_like(mass)) * (mean_a - mean_b) ** 2
+
+
+def _ratio(numerator, denominator, otherwise):
+    """numerator / denominator where the denominator is positive, `otherwise` elsewhere."""
+    return np.divide(numerator, denominator, out=otherwise.copy(), where=denominator > 0)
+
+
+class _Cells:
+    """What both share: mass and total of each cell, values taken about `origin` to keep precision."""
+
+    def means(self, centers):
+        """Mean of each cell; the given center where the cell is empty."""
+        return self.mean_of(self.mass, self.total, centers)
+
+    def mean_of(self, mass, total, otherwise):
+        """Mean of parts of the weights; `otherwise` where a part is empty."""
+        return self.origin + _ratio(total, mass, otherwise - self.origin)
+
+    def inertia(self, centers):
+        """Sum of squared distances of the weights to their centers."""
+        offset = centers - self.origin
+        inertia = self.square + np.sum(offset * (offset * self.mass - 2 * self.total))
+        return max(0.0, float(inertia))
+
+
+class SortedCells(_Cells):
+    """Cells of sorted weights: contiguous, found by binary search, summed by prefix sums.
+
+    Parameters
+    ----------
+    weights : array of shape (n,)
+        Ascending, finite, float32 or float64.
+    sample_weight : float64 array of shape (n,), optional
+        Positive, in the order of `weights`.
+    """
+
+    def __init__(self, weights, sample_weight=None):
+        self.weights, self.sample_weight = weights, sample_weight
+        self.origin = float(weights[len(weights) // 2])
+        sums = _block_sums(weights, sample_weight, self.origin)
+        self.square = float(sums[:, 2].sum())
+        self.prefix = np.cumsum(sums[:, :2], axis=0)
+        self.bounds = None
+
+    def assign(self, centers):
+        """Assign every weight to its nearest center; True if any label changed. O(k log n)."""
+        distinct, first = np.unique(centers, return_index=True)
+        bounds = np.full(len(centers) + 1, len(self.weights))
+        bounds[first] = first_of_cells(self.weights, distinct)
+        # an empty cell starts where the next one does
+        bounds = np.minimum.accumulate(bounds[::-1])[::-1]
+        self.mass, self.total = self._between_bounds(bounds[:-1], bounds[1:])
+        moved = self.bounds is None or not np.array_equal(bounds, self.bounds)
+        self.bounds = bounds
+        return moved
+
+    def lower_parts(self, means):
+        """Mass and total of the weights at or below the mean of their cell."""
+        ends = _ends_in_cells(self.weights, self.bounds, means)
+        return self._between_bounds(self.bounds[:-1], ends)
+
+    def _between_bounds(self, starts, stops):
+        sums = _prefix_at(self.weights, self.sample_weight, self.origin, self.prefix, stops)
+        sums -= _prefix_at(self.weights, self.sample_weight, self.origin, self.prefix, starts)
+        return sums[:, 0], sums[:, 1]
+
+
+class TextbookCells(_Cells):
+    """Cells by comparing every weight with every center, O(n k), as the paper's baseline does.
+
+    Parameters
+    ----------
+    weights : array of shape (n,)
+        Finite, in any order, float32 or float64.
+    sample_weight : float64 array of shape (n,), optional
+        Positive.
+    """
+
+    def __init__(self, weights, sample_weight=None):
+        self.weights, self.sample_weight = weights, sample_weight
+        self.origin = float(np.median(weights))
+        self.square = float(_block_sums(weights, sample_weight, self.origin)[:, 2].sum())
+        self.labels = np.full(len(weights), -1, np.int32)
+
+    def assign(self, centers):
+        """Assign every weight to its nearest center; True if any label changed. O(n k)."""
+        distinct, first = np.unique(centers, return_index=True)
+        sums, moved = _textbook_pass(
+            self.weights, self.sample_weight, self.origin, distinct, first, self.labels
+        )
+        self.mass, self.total = np.zeros((2, len(centers)))
+        self.mass[first], self.total[first] = sums.T
+        return moved
+
+    def lower_parts(self, means):
+        """Mass and total of the weights at or below the mean of their cell."""
+        return _textbook_lower(self.weights, self.sample_weight, self.origin, means, self.labels)
+
+
+@njit(cache=True, inline="always")
+def _nearer(weight, low, high):
+    """Whether `high` is strictly nearer than `low`.
+
+    Signed distances keep this monotone in the weight and in the pair under rounding, so that
+    comparing neighbours in turn finds the nearest of all.
+    """
+    return weight - low > high - weight
+
+
+@njit(cache=True, parallel=True)
+def nearest(weights, centers, labels):
+    """Write each weight's nearest center into `labels`: O(n log k).
+
+    `weights` and `labels` are of shape (n,), `centers` float64, ascending and distinct.
+    """
+    for i in prange(len(weights)):
+        weight = np.float64(weights[i])
+        low, high = 0, len(centers) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            if _nearer(weight, centers[middle - 1], centers[middle]):
+                low = middle
+            else:
+                high = middle - 1
+        labels[i] = low
+
+
+@njit(cache=True)
+def first_of_cells(weights, centers):
+    """Index of the first weight of each cell; int64 of shape (k,)."""
+    first = np.zeros(len(centers), np.int64)
+    for j in range(1, len(centers)):
+        low, high = first[j - 1], len(weights)
+        while low < high:
+            middle = (low + high) // 2
+            if _nearer(np.float64(weights[middle]), centers[j - 1], centers[j]):
+                high = middle
+            else:
+                low = middle + 1
+        first[j] = low
+    return first
+
+
+@njit(cache=True)
+def _ends_in_cells(weights, bounds, means):
+    """One past the last weight at or below each cell's mean; int64 of shape (k,)."""
+    ends = bounds[:-1].copy()
+    for j in range(len(means)):
+        low, high = bounds[j], bounds[j + 1]
+        while low < high:
+            middle = (low + high) // 2
+            if weights[middle] <= means[j]:
+                low = middle + 1
+            else:
+                high = middle
+        ends[j] = low
+    return ends
+
+
+@njit(cache=True, parallel=True)
+def _block_sums(weights, sample_weight, origin):
+    """Sums of mass, mass * value, mass * value ** 2 before and in each block of weights."""
+    n_blocks = -(-len(weights) // BLOCK)
+    sums = np.zeros((n_blocks + 1, 3))
+    for b in prange(n_blocks):
+        for i in range(b * BLOCK, min((b + 1) * BLOCK, len(weights))):
+            mass = 1.0 if sample_weight is None else sample_weight[i]
+            value = np.float64(weights[i]) - origin
+            sums[b + 1, 0] += mass
+            sums[b + 1, 1] += mass * value
+            sums[b + 1, 2] += mass * value * value
+    return sums
+
+
+@njit(cache=True)
+def _prefix_at(weights, sample_weight, origin, prefix, indices):
+    """Mass and total of the weights before each index; float64 of shape (k, 2)."""
+    sums = np.empty((len(indices), 2))
+    for j in range(len(indices)):
+        block = indices[j] // BLOCK
+        mass, total = prefix[block]
+        for i in range(block * BLOCK, indices[j]):
+            m = 1.0 if sample_weight is None else sample_weight[i]
+            mass += m
+            total += m * (np.float64(weights[i]) - origin)
+        sums[j, 0], sums[j, 1] = mass, total
+    return sums
+
+
+@njit(cache=True, parallel=True)
+def _textbook_pass(weights, sample_weight, origin, centers, first, labels):
+    """Update `labels`; sums of each cell, float64 of shape (k, 2), and whether any changed."""
+    n, k = len(weights), len(centers)
+    partial = np.zeros((CHUNKS, k, 2))
+    changed = np.zeros(CHUNKS, np.int64)
+    for chunk in prange(CHUNKS):
+        for i in range(chunk * n // CHUNKS, (chunk + 1) * n // CHUNKS):
+            weight = np.float64(weights[i])
+            label = 0
+            for j in range(1, k):
+                label += _nearer(weight, centers[j - 1], centers[j])
+            mass = 1.0 if sample_weight is None else sample_weight[i]
+            partial[chunk, label, 0] += mass
+            partial[chunk, label, 1] += mass * (weight - origin)
+            changed[chunk] += labels[i] != first[label]
+            labels[i] = first[label]
+    return partial.sum(axis=0), changed.sum() > 0
+
+
+@njit(cache=True, parallel=True)
+def _textbook_lower(weights, sample_weight, origin, means, labels):
+    """Mass and total, each float64 of shape (k,), of the weights at or below their cell's mean."""
+    n, k = len(weights), len(means)
+    partial = np.zeros((CHUNKS, 2, k))
+    for chunk in prange(CHUNKS):
+        for i in range(chunk * n // CHUNKS, (chunk + 1) * n // CHUNKS):
+            if weights[i] <= means[labels[i]]:
+                mass = 1.0 if sample_weight is None else sample_weight[i]
+                partial[chunk, 0, labels[i]] += mass
+                partial[chunk, 1, labels[i]] += mass * (np.float64(weights[i]) - origin)
+    sums = partial.sum(axis=0)
+    return sums[0], sums[1]

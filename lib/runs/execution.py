@@ -1,0 +1,198 @@
+"""One notebook executed by papermill, and the record that says that it was.
+
+A notebook counts as done when papermill exited 0 *and* a record of ours was renamed into
+place after it: papermill's own output cannot be trusted for that, since a kernel that
+was killed leaves a notebook that looks complete.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import yaml
+
+from .. import results
+from .parameters import check_parameters
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook did not run to its end; the message says where to look."""
+
+
+def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None):
+    """Execute one notebook in a process of its own and record it.
+
+    The executed copy goes to ``results/<experiment>/notebooks/<name>.ipynb``, or to
+    ``<name>.failed.ipynb`` with the traceback in it.
+
+    Parameters
+    ----------
+    notebook : path-like
+    parameters : dict
+    experiment : str
+        Names the folder of the results.
+    fingerprint : str
+        Written into the record.
+    timeout : float, optional
+        Seconds after which the run is ended and counts as failed.
+
+    Returns
+    -------
+    dict
+        The record: ``fingerprint``, ``seconds``, ``notebook`` (SHA-256 of the executed
+        copy) and ``outputs`` (SHA-256 of each table and figure that it wrote).
+
+    Raises
+    ------
+    ParameterError
+        Before anything runs.
+    NotebookFailed
+        When it did not run to its end, whatever the reason.
+    """
+    parameters = check_parameters(notebook, parameters)
+    notebook = Path(notebook)
+    executed = _executed(experiment, notebook.stem)
+    partial = executed.with_suffix(".part.ipynb")
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    for stale in (_record_path(experiment, notebook.stem), _failed(executed), executed):
+        stale.unlink(missing_ok=True)
+    before, start = _written(experiment), time.monotonic()
+    try:
+        status = _papermill(notebook, partial, parameters, timeout)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    seconds = time.monotonic() - start
+    if status != 0:
+        raise NotebookFailed(_keep_failed(notebook.stem, partial, _failed(executed), status))
+    os.replace(partial, executed)
+    after = _written(experiment)
+    folder = results.results_folder(experiment)
+    record = {
+        "fingerprint": fingerprint,
+        "seconds": round(seconds, 1),
+        "notebook": results.sha256(executed),
+        "outputs": {
+            name: results.sha256(folder / name)
+            for name in sorted(after)
+            if after[name] != before.get(name)
+        },
+    }
+    results.write_atomically(
+        _record_path(experiment, notebook.stem), json.dumps(record, indent=2) + "\n"
+    )
+    return record
+
+
+def _papermill(notebook, output, parameters, timeout):
+    """Exit status of papermill; "timeout" when the run was ended for its length."""
+    # YAML by PyYAML itself, since its reader takes JSON's 1e-05 for text.
+    values = base64.b64encode(yaml.safe_dump(parameters, allow_unicode=True).encode()).decode()
+    progress = "--progress-bar" if sys.stderr.isatty() else "--no-progress-bar"
+    # Relative, since papermill writes these paths into the notebook.
+    paths = [os.path.relpath(path, results.ROOT) for path in (notebook, output)]
+    command = [sys.executable, "-m", "papermill", *paths, "-k", "python3", "--cwd", "."]
+    command += ["-b", values, "--stdout-file", "-", "--log-level", "WARNING", progress]
+    environment = os.environ | {
+        "PYTHONPATH": str(results.ROOT),
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
+    }
+    # Its own process group: Ctrl-C reaches us alone, and we end the whole tree. It inherits
+    # the lock, so that a run that outlives us (killed outright) still keeps others out.
+    process = subprocess.Popen(
+        command,
+        cwd=results.ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        close_fds=False,
+    )
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    finally:
+        _end(process)
+
+
+def _end(process):
+    """End a process and all that it started; kernels have process groups of their own."""
+    if process.poll() is not None:
+        return
+    tree = [psutil.Process(process.pid)]
+    tree += tree[0].children(recursive=True)
+    for member in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
+def _keep_failed(name, partial, failed, status):
+    """Keep the copy of a failed run and say in one line what happened."""
+    if partial.exists():
+        os.replace(partial, failed)
+    if status == "timeout":
+        reason = "it ran out of its time"
+    elif not failed.exists():
+        reason = f"it did not start (exit status {status})"
+    else:
+        reason = _last_error(failed) or f"its kernel died (exit status {status})"
+    copy = f"; executed copy: {os.path.relpath(failed)}" if failed.exists() else ""
+    return f"{name} failed: {reason}{copy}"
+
+
+def _last_error(notebook):
+    """``Name: message`` of the error that a cell ended with; None without one."""
+    errors = [
+        output
+        for cell in nbformat.read(notebook, as_version=4).cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    ]
+    if not errors:
+        return None
+    message = errors[-1].evalue.strip().splitlines() or [""]
+    return f"{errors[-1].ename}: {message[-1]}"
+
+
+def _executed(experiment, name):
+    return results.results_folder(experiment) / "notebooks" / f"{name}.ipynb"
+
+
+def _failed(executed):
+    return executed.with_suffix(".failed.ipynb")
+
+
+def _record_path(experiment, name):
+    return results.results_folder(experiment) / ".records" / f"{name}.json"
+
+
+def _written(experiment):
+    """The tables and figures now there, with what changes when one is written again."""
+    folder = results.results_folder(experiment)
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for kind in ("tables", "figures")
+        for path in folder.glob(f"{kind}/*")
+        if not path.name.startswith(".")
+    }
+
+
+def fresh_record(experiment, name, current):
+    """The record of a finished run, if it is of this content and its outputs still stand."""
+    folder = results.results_folder(experiment)
+    try:
+        record = json.loads(_record_path(experiment, name).read_text())
+        outputs = record["outputs"] | {f"notebooks/{name}.ipynb": record["notebook"]}
+        stand = all(results.sha256(folder / file) == sha for file, sha in outputs.items())
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return record if stand and record["fingerprint"] == current else None

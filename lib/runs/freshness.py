@@ -1,0 +1,95 @@
+"""What a run depends on, by content: file times are never asked."""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import platform
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+from .. import results
+
+_FILES = ("data/SHA256SUMS", "requirements.txt")
+
+
+def fingerprint(notebook, parameters, upstream=()):
+    """Digest of the content that a run's results depend on.
+
+    Parameters
+    ----------
+    notebook : path-like
+        Its cells count, not its outputs and metadata.
+    parameters : dict
+    upstream : sequence of str, optional
+        Fingerprints of the notebooks before it, whose tables it may read.
+
+    Returns
+    -------
+    str
+        SHA-256 over the cells, the parameters, the modules of ``lib`` that they import
+        (directly or through others), the data's checksums, the pinned and the installed
+        packages, and Python's version.
+    """
+    cells = [(c.cell_type, c.source) for c in nbformat.read(notebook, as_version=4).cells]
+    files = (*imported_modules(notebook), *map(results.ROOT.joinpath, _FILES))
+    parts = {
+        "cells": cells,
+        "parameters": parameters,
+        "upstream": list(upstream),
+        "files": {
+            path.relative_to(results.ROOT).as_posix(): results.sha256(path)
+            for path in files
+            if path.exists()
+        },
+        "python": platform.python_version(),
+        "packages": {name: results.version(name) for name in results.PACKAGES},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def imported_modules(notebook):
+    """Files of the modules of ``lib`` that a notebook imports, itself or through others.
+
+    Parameters
+    ----------
+    notebook : path-like
+
+    Returns
+    -------
+    list of pathlib.Path
+        Sorted.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    plain = TransformerManager().transform_cell  # so that %magic lines parse
+    source = "\n".join(plain(cell.source) for cell in cells if cell.cell_type == "code")
+    found, waiting = set(), _imports(source, package="")
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            package = ".".join(path.relative_to(results.ROOT).parent.parts)
+            waiting |= _imports(path.read_text(), package)
+    return sorted(found)
+
+
+def _imports(source, package):
+    """Files of ``lib`` that a piece of Python names in its import statements."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(relative, package) if node.level else relative
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return {path for name in names if name.split(".")[0] == "lib" for path in _files_of(name)}
+
+
+def _files_of(name):
+    """Files that importing a dotted name executes: its packages' and its own."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        stem = results.ROOT.joinpath(*parts[:end])
+        yield from (p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file())

@@ -1,0 +1,288 @@
+"""Weight sharing in a model: layers that compute from a codebook and labels."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from tqdm import tqdm
+
+from .clustering import check_n_clusters, cluster
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+LAYERS += (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class SharedLayer:
+    """What happened to one layer. Bytes are of its weight alone, without its bias.
+
+    Attributes
+    ----------
+    name : str
+    n_weights, n_clusters : int
+    used_centers : int
+        Centers that any weight has. A file needs to hold no others, so they alone count below.
+    bits : int
+        Of a label: log2 of `used_centers`, rounded up.
+    bytes_before : int
+        In the layer's dtype; 0 for a tied layer, which is stored once.
+    bytes_after : int
+        Packed labels and the codebook in the layer's dtype; 0 for a tied layer.
+    inertia : float
+        Before the centers are rounded to the layer's dtype.
+    n_iter : int
+    converged : bool
+    tied_to : str or None
+        The layer whose centers and labels it has, being tied to its weight.
+    """
+
+    name: str
+    n_weights: int
+    n_clusters: int
+    used_centers: int
+    bits: int
+    bytes_before: int
+    bytes_after: int
+    inertia: float
+    n_iter: int
+    converged: bool
+    tied_to: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SharedModel:
+    """A model whose layers share weights; `layers` is a tuple of `SharedLayer`, one each."""
+
+    model: nn.Module
+    layers: tuple[SharedLayer, ...]
+
+    @property
+    def n_weights(self):
+        """Number of weights in these layers, tied ones once."""
+        return sum(layer.n_weights for layer in self.layers if layer.tied_to is None)
+
+    @property
+    def bytes_before(self):
+        """Bytes of their weights before."""
+        return sum(layer.bytes_before for layer in self.layers)
+
+    @property
+    def bytes_after(self):
+        """Bytes of their packed labels and codebooks."""
+        return sum(layer.bytes_after for layer in self.layers)
+
+    @property
+    def ratio(self):
+        """Bytes before over bytes after."""
+        return self.bytes_before / self.bytes_after
+
+    @property
+    def bits_per_weight(self):
+        """Mean bits of a weight, codebooks included."""
+        return 8 * self.bytes_after / self.n_weights
+
+
+class SharedWeight(nn.Module):
+    """The parametrization: `original` holds the centers, of shape (k,); the weight is looked up.
+
+    Labels are a buffer of the weight's shape, in the smallest signed or 8-bit dtype that fits:
+    torch cannot index by uint16 and takes uint8 for a mask, so that the lookup goes through int32.
+    """
+
+    def __init__(self, labels, n_clusters):
+        super().__init__()
+        self.n_clusters = n_clusters
+        fits = {256: torch.uint8, 2**15: torch.int16, 2**31: torch.int32}
+        dtype = next(dtype for size, dtype in fits.items() if n_clusters <= size)
+        self.register_buffer("labels", labels.to(dtype))
+
+    def forward(self, centers):
+        """Weight of each label; a center's gradient is the sum of its weights' gradients."""
+        # Through float32, in which the gradients of half-precision weights are then summed.
+        wide = centers.to(torch.promote_types(centers.dtype, torch.float32))
+        return wide.index_select(0, self._index()).view(self.labels.shape).to(centers.dtype)
+
+    def right_inverse(self, weight):
+        """Mean weight of each label; unused centers repeat the largest."""
+        sums, counts = weight.new_zeros((2, self.n_clusters), dtype=torch.float64)
+        values = weight.detach().flatten().double()
+        sums.index_add_(0, self._index(), values)
+        counts.index_add_(0, self._index(), torch.ones_like(values))
+        means = sums / counts
+        return torch.where(counts > 0, means, means[counts > 0].max()).to(weight.dtype)
+
+    def _index(self):
+        return self.labels.flatten().int()
+
+
+def share_weights(model, n_clusters, *, layers=None, inplace=False, progress=False, **options):
+    """Replace the weights of layers by codebook and labels.
+
+    Each layer then computes from its centers, `layer.parametrizations.weight.original`, which can
+    be trained; assigning to `layer.weight` moves the centers to the means of what is assigned.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not modified unless `inplace`.
+    n_clusters : int or mapping of str to int
+        Number of centers, of every layer or of each by name.
+    layers : sequence of str, optional
+        Names of modules with a `weight`; by default every convolution and `Linear`. Whatever is
+        tied to one of their weights is shared with it and stays tied.
+    inplace : bool
+        Modify `model`; on an error it is left as it was. Make its optimizer afterwards.
+    progress : bool
+        Show a progress bar.
+    **options
+        Passed to `cluster`.
+
+    Returns
+    -------
+    SharedModel
+
+    Raises
+    ------
+    TypeError, ValueError
+        On unknown, missing or already parametrized layers, and as `cluster` does, with the
+        layer's name.
+    """
+    groups = _groups(model, layers)
+    numbers = _numbers(n_clusters, groups)
+    results = {}
+    for name in tqdm(groups, desc="sharing weights", disable=not progress):
+        try:
+            weight = model.get_parameter(groups[name][0].parameter)
+            results[name] = cluster(weight, numbers[name], **options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {name!r}: {error}") from error
+    if not inplace:
+        model = copy.deepcopy(model)
+    records = []
+    for name, (first, *tied) in groups.items():
+        weight = model.get_parameter(first.parameter)
+        records.append(_record(name, weight, results[name]))
+        records += [
+            replace(records[-1], name=other.layer, bytes_before=0, bytes_after=0, tied_to=name)
+            for other in tied
+        ]
+        _parametrize(model, groups[name], results[name])
+    return SharedModel(model, tuple(records))
+
+
+def plain_weights(model):
+    """Turn every shared layer back into plain weights, ties restored, in place; the model."""
+    groups = {}
+    for module in model.modules():
+        for attribute, shared in getattr(module, "parametrizations", {}).items():
+            if isinstance(shared[0], SharedWeight):
+                groups.setdefault(id(shared.original), []).append((module, attribute))
+    for (first, name), *tied in groups.values():
+        for module, attribute in tied:
+            # Removing a parametrization overwrites its `original`, which is still needed.
+            shared = module.parametrizations[attribute]
+            shared.original = nn.Parameter(shared.original.detach().clone())
+            parametrize.remove_parametrizations(module, attribute)
+        first.parametrizations[name].original.grad = None  # of the centers
+        parametrize.remove_parametrizations(first, name)
+        for module, attribute in tied:
+            setattr(module, attribute, getattr(first, name))
+    return model
+
+
+class _Owner(NamedTuple):
+    """A module's path and its attribute that holds a parameter."""
+
+    path: str
+    attribute: str
+
+    @property
+    def parameter(self):
+        return f"{self.path}.{self.attribute}".removeprefix(".")
+
+    @property
+    def layer(self):
+        return self.path if self.attribute == "weight" else self.parameter
+
+
+def _groups(model, layers):
+    """By name of layer, the owners of its weight: itself, and whatever is tied to it."""
+    modules = dict(model.named_modules())
+    owners = {}
+    for path, module in modules.items():
+        for attribute, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            owners.setdefault(id(parameter), []).append(_Owner(path, attribute))
+    if layers is None:
+        layers = [path for path, module in modules.items() if isinstance(module, LAYERS)]
+    layers = [layers] if isinstance(layers, str) else list(layers)
+    if not layers:
+        raise ValueError("no layer to share: the model has no convolution or Linear; name layers.")
+    for name in layers:
+        if name in modules and parametrize.is_parametrized(modules[name], "weight"):
+            raise ValueError(
+                f"layer {name!r} is already parametrized: call plain_weights(model), or "
+                "torch.nn.utils.parametrize.remove_parametrizations, first."
+            )
+    known = [
+        owner.path for same in owners.values() for owner in same if owner.attribute == "weight"
+    ]
+    if unknown := [name for name in layers if name not in known]:
+        raise ValueError(f"no weight parameter in {unknown}: choose layers from {known}.")
+    groups = {}
+    for name in layers:
+        first = _Owner(name, "weight")
+        same = owners[id(modules[name].weight)]
+        if any(isinstance(modules[owner.path], parametrize.ParametrizationList) for owner in same):
+            raise ValueError(f"layer {name!r} is tied to a parametrized layer: name that one.")
+        groups.setdefault(same[0], [first, *(owner for owner in same if owner != first)])
+    return {first.layer: [first, *tied] for first, *tied in groups.values()}
+
+
+def _numbers(n_clusters, groups):
+    """Number of centers by name of layer."""
+    if not isinstance(n_clusters, Mapping):
+        return dict.fromkeys(groups, check_n_clusters(n_clusters))
+    if missing := [name for name in groups if name not in n_clusters]:
+        raise ValueError(f"n_clusters lacks the layers {missing}: give each a number.")
+    if unknown := [name for name in n_clusters if name not in groups]:
+        raise ValueError(f"n_clusters names {unknown}: shared are {list(groups)}, tied ones once.")
+    return {name: check_n_clusters(number) for name, number in n_clusters.items()}
+
+
+def _parametrize(model, owners, result):
+    """Make the owners of one weight look it up in the same centers by the same labels."""
+    shared = SharedWeight(result.labels, len(result.centers))
+    first, *tied = [(model.get_submodule(owner.path), owner.attribute) for owner in owners]
+    parameter = getattr(*first)
+    parameter.grad = None  # of the weights
+    for module, attribute in tied:
+        # Parametrizing overwrites the parameter: give it another until both are done.
+        setattr(module, attribute, nn.Parameter(parameter.detach().clone()))
+    for module, attribute in (first, *tied):
+        parametrize.register_parametrization(module, attribute, shared)
+        module.parametrizations[attribute].original = parameter
+    with torch.no_grad():
+        parameter.copy_(result.centers)
+
+
+def _record(name, weight, result):
+    used = int((result.counts > 0).sum())
+    bits = math.ceil(math.log2(used))
+    n_weights, size = weight.numel(), weight.element_size()
+    return SharedLayer(
+        name=name,
+        n_weights=n_weights,
+        n_clusters=len(result.centers),
+        used_centers=used,
+        bits=bits,
+        bytes_before=n_weights * size,
+        bytes_after=math.ceil(n_weights * bits / 8) + used * size,
+        inertia=result.inertia,
+        n_iter=result.n_iter,
+        converged=result.converged,
+    )
