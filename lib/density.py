@@ -30,8 +30,8 @@ class Density(NamedTuple):
 def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
     """Estimate the density of the weights in bins that are fine where it changes.
 
-    The edges are weights whose ranks are evenly spaced in the logit of rank / n: bins hold at
-    most 0.1 % of the weights in the bulk and single weights in the tails. Bins of equal width would put
+    The edges are weights whose ranks are evenly spaced in the logit of rank / n: bins hold at most
+    0.1 % of the weights in the bulk and single weights in the tails. Bins of equal width would put
     a heavy-tailed layer in one bin; bins of equal count would pool its tails.
 
     Parameters

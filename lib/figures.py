@@ -182,7 +182,7 @@ def plot_accuracy(accuracy, n_images):
     clustered = rows[rows["init"] != "float"]
     usual = clustered["revise"].astype(bool) == (clustered["init"] == "weight-distribution")
     clustered = clustered[usual]
-    budgets = [value for value in clustered["max_iter"].dropna().unique()] + [None]
+    budgets = [*clustered["max_iter"].dropna().unique(), None]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(budgets), 2, figsize=(WIDTH_IN, 2.3 * len(budgets)), sharex=True, sharey=True

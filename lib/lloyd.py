@@ -106,12 +106,12 @@ def _between(mass_a, mean_a, mass_b, mean_b):
 
 
 def _ratio(numerator, denominator, otherwise):
-    """numerator / denominator where the denominator is positive, `otherwise` elsewhere."""
+    """Quotient where the denominator is positive, `otherwise` elsewhere."""
     return np.divide(numerator, denominator, out=otherwise.copy(), where=denominator > 0)
 
 
 class _Cells:
-    """What both share: mass and total of each cell, values taken about `origin` to keep precision."""
+    """What both share: mass and total of each cell, about `origin` to keep precision."""
 
     def means(self, centers):
         """Mean of each cell; the given center where the cell is empty."""
@@ -183,7 +183,7 @@ class TextbookCells(_Cells):
 
     def __init__(self, weights, sample_weight=None):
         self.weights, self.sample_weight = weights, sample_weight
-        self.origin = float(np.median(weights))
+        self.origin = float(np.partition(weights, len(weights) // 2)[len(weights) // 2])
         self.square = float(_block_sums(weights, sample_weight, self.origin)[:, 2].sum())
         self.labels = np.full(len(weights), -1, np.int32)
 

@@ -17,8 +17,8 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     grows with j, which leaves O(k b log b) steps for b bins (Grønlund et al. 2017, section 2).
 
     Exact when there are at most `N_BINS` distinct weights. Above, half of the bins follow
-    the quantiles of density ** (1/3), which are fine in the tails too; the result is the optimum among
-    partitions that do not split a bin, and Lloyd's algorithm on all weights finishes it.
+    the quantiles of density ** (1/3), which are fine in the tails too; the result is the optimum
+    among partitions that do not split a bin, and Lloyd's algorithm on all weights finishes it.
 
     Parameters
     ----------

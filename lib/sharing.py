@@ -97,9 +97,8 @@ class SharedWeight(nn.Module):
     def __init__(self, labels, n_clusters):
         super().__init__()
         self.n_clusters = n_clusters
-        fits = {256: torch.uint8, 2**15: torch.int16, 2**31: torch.int32}
-        dtype = next(dtype for size, dtype in fits.items() if n_clusters <= size)
-        self.register_buffer("labels", labels.to(dtype))
+        wide = torch.int16 if n_clusters <= 2**15 else torch.int32
+        self.register_buffer("labels", labels.to(torch.uint8 if n_clusters <= 256 else wide))
 
     def forward(self, centers):
         """Weight of each label; a center's gradient is the sum of its weights' gradients."""
@@ -109,10 +108,9 @@ class SharedWeight(nn.Module):
 
     def right_inverse(self, weight):
         """Mean weight of each label; unused centers repeat the largest."""
-        sums, counts = weight.new_zeros((2, self.n_clusters), dtype=torch.float64)
-        values = weight.detach().flatten().double()
-        sums.index_add_(0, self._index(), values)
-        counts.index_add_(0, self._index(), torch.ones_like(values))
+        sums = weight.new_zeros(self.n_clusters, dtype=torch.float64)
+        sums.index_add_(0, self._index(), weight.detach().flatten().double())
+        counts = torch.bincount(self._index(), minlength=self.n_clusters)
         means = sums / counts
         return torch.where(counts > 0, means, means[counts > 0].max()).to(weight.dtype)
 
@@ -187,8 +185,10 @@ def plain_weights(model):
             # Removing a parametrization overwrites its `original`, which is still needed.
             shared = module.parametrizations[attribute]
             shared.original = nn.Parameter(shared.original.detach().clone())
+            _own_class(module)
             parametrize.remove_parametrizations(module, attribute)
         first.parametrizations[name].original.grad = None  # of the centers
+        _own_class(first)
         parametrize.remove_parametrizations(first, name)
         for module, attribute in tied:
             setattr(module, attribute, getattr(first, name))
@@ -264,10 +264,18 @@ def _parametrize(model, owners, result):
         # Parametrizing overwrites the parameter: give it another until both are done.
         setattr(module, attribute, nn.Parameter(parameter.detach().clone()))
     for module, attribute in (first, *tied):
+        _own_class(module)
         parametrize.register_parametrization(module, attribute, shared)
         module.parametrizations[attribute].original = parameter
     with torch.no_grad():
         parameter.copy_(result.centers)
+
+
+def _own_class(module):
+    """Separate a parametrized module's class from its copies', which torch would edit with it."""
+    if parametrize.is_parametrized(module):
+        kind = type(module)
+        module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
 
 
 def _record(name, weight, result):

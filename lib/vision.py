@@ -1,7 +1,7 @@
 """torchvision, importable beside every build of torch.
 
-torchvision's PyPI wheel is compiled against CUDA torch. Beside a CPU build its compiled operators do
-not load, and its import fails where it registers fake kernels for two of them. Declaring the two
+torchvision's PyPI wheel is compiled against CUDA torch. Beside a CPU build its compiled operators
+do not load, and its import fails where it registers fake kernels for two of them. Declaring the two
 schemas is all that it misses; nothing here ever calls them. This is the only place that knows.
 """
 

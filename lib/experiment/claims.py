@@ -1,8 +1,8 @@
 """The claims: endpoints fixed beforehand, measured, and judged with their intervals.
 
 Ours is the weight-distribution initialization with revision; the baselines are random and linear
-initialization without. C1 is the time of textbook k-means to convergence, C2 top-1 under a budget of
-iterations, both at 4 bits.
+initialization without. C1 is the time of textbook k-means to convergence, C2 top-1 under a budget
+of iterations, both at 4 bits.
 """
 
 import numpy as np
@@ -88,7 +88,7 @@ def _row(claim, scope, network, baseline, estimate):
 
 
 def correct_by_seed(evaluation, endpoints, network, scope):
-    """Whether each test image is classified correctly; bool (n_seeds, n_images) by initialization."""
+    """Whether each test image is right; bool of shape (n_seeds, n_images) by initialization."""
 
     def correct(setting: Setting):
         ((_, _, top, _),) = evaluation.run(setting, [scope], [network])

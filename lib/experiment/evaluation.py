@@ -1,9 +1,9 @@
 """Accuracy of the network with shared weights: settings, codebooks, predictions.
 
-A setting is one way to cluster every layer. One pass of the convolutions serves both scopes and all
-networks, since their convolutions are the same. Predictions are cached under a hash of what they are
-computed from, the shared weights and the images, so that an interrupted experiment goes on where it
-stopped and two settings that reach the same codebooks are evaluated once.
+A setting is one way to cluster every layer. One pass of the convolutions serves both scopes and
+all networks, since their convolutions are the same. Predictions are cached under a hash of what
+they are computed from, so that an interrupted experiment goes on where it stopped and two settings
+that reach the same codebooks are evaluated once.
 """
 
 import dataclasses

@@ -23,7 +23,7 @@ BATCH = 100
 
 
 def alexnet():
-    """torchvision's AlexNet with ten classes and ImageNet's convolutions, in evaluation mode."""
+    """AlexNet of torchvision with ten classes and ImageNet's convolutions, in evaluation mode."""
     network = torchvision.models.alexnet(num_classes=10)
     network.load_state_dict(load_convolutions(), strict=False)
     return network.eval().requires_grad_(False)

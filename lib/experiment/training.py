@@ -1,8 +1,8 @@
-"""Train the classifier on cached features, so that its weights are learned and not its initializer's.
+"""Train the classifier on cached features until its weights are learned, not its initializer's.
 
-A few epochs of plain SGD leave fc6 almost where torch's initializer put it, and a "distribution of
-the weights" would be the initializer's. So fc6 and fc7 decay strongly in the first half of training,
-which forgets where they began, and not at all in the second, which lets them fit.
+A few epochs of plain SGD leave fc6 almost where torch's initializer put it, and a "distribution
+of the weights" would be the initializer's. So fc6 and fc7 decay strongly in the first half of
+training, which forgets where they began, and not at all in the second, which lets them fit.
 """
 
 import dataclasses

@@ -1,0 +1,350 @@
+"""Models whose layers compute from codebook and labels, and the way back."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+import lib
+
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=["cpu", GPU])
+def device(request):
+    """Run on the processor and, where there is one, on a CUDA device."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param
+
+
+class Tied(nn.Module):
+    """An embedding and the output layer that shares its weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 8)
+        self.inner = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 50, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, words):
+        """Scores of the next words."""
+        return self.head(self.inner(self.embedding(words)))
+
+
+def convolutional(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)
+    ).eval()
+
+
+def centers_of(layer):
+    return layer.parametrizations.weight.original
+
+
+def labels_of(layer):
+    return layer.parametrizations.weight[0].labels
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("n_clusters", [1, 16, 300])
+def test_computes_what_the_plain_quantized_model_computes(dtype, n_clusters, device):
+    model = convolutional().to(device, dtype)
+    quantized = copy.deepcopy(model)
+    for name in ("0", "4"):
+        weight = quantized.get_submodule(name).weight
+        result = lib.cluster(weight, n_clusters, max_iter=3)
+        centers = result.centers.to(dtype)
+        weight.data = centers[result.labels.to(torch.int64)]
+    shared = lib.share_weights(model, n_clusters, max_iter=3).model
+    images = torch.randn(2, 3, 8, 8, device=device, dtype=dtype)
+    assert torch.equal(shared(images), quantized(images))
+    for name in ("0", "4"):
+        layer, original = shared.get_submodule(name), model.get_submodule(name)
+        assert centers_of(layer).shape == (n_clusters,)
+        assert centers_of(layer).dtype == dtype
+        assert centers_of(layer).device == labels_of(layer).device == original.weight.device
+        assert labels_of(layer).dtype == (torch.uint8 if n_clusters <= 256 else torch.int16)
+
+
+def test_more_labels_than_int16_holds():
+    layer = nn.Linear(300, 300, bias=False)
+    shared = lib.share_weights(layer, 40_000, max_iter=0, init="density").model
+    assert labels_of(shared).dtype == torch.int32
+    result = lib.cluster(layer.weight, 40_000, max_iter=0, init="density")
+    expected = result.centers.float()[result.labels.to(torch.int64)]
+    assert torch.equal(shared.weight, expected)
+
+
+def test_leaves_the_model_unless_asked():
+    model = convolutional()
+    before = copy.deepcopy(model.state_dict())
+    shared = lib.share_weights(model, 4)
+    assert shared.model is not model
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert lib.share_weights(model, 4, inplace=True).model is model
+    assert torch.equal(model[0].weight, shared.model[0].weight)
+
+
+def test_an_error_leaves_the_model_in_place():
+    model = convolutional()
+    with torch.no_grad():
+        model[4].weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="layer '4': weights hold nan"):
+        lib.share_weights(model, 4, inplace=True)
+    assert not parametrize.is_parametrized(model[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradient_of_a_center_is_the_sum_of_its_weights_gradients(dtype):
+    """In bfloat16 thousands of ones summed one by one would stop at 256."""
+    layer = nn.Linear(200, 100, bias=False, dtype=dtype)
+    shared = lib.share_weights(layer, 4).model
+    plain = lib.plain_weights(copy.deepcopy(shared))
+    inputs = torch.rand(3, 200, dtype=dtype)
+    shared(inputs).sum().backward()
+    plain(inputs).sum().backward()
+    labels = labels_of(shared).flatten().long()
+    expected = torch.zeros(4, dtype=torch.float64)
+    expected.index_add_(0, labels, plain.weight.grad.flatten().double())
+    relative = 1e-5 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(centers_of(shared).grad.double(), expected, rtol=relative, atol=0)
+
+
+def test_training_moves_the_centers_only():
+    shared = lib.share_weights(convolutional(), 4).model
+    labels = labels_of(shared[4]).clone()
+    optimizer = torch.optim.SGD(shared.parameters(), lr=0.1)
+    shared(torch.randn(5, 3, 8, 8)).square().sum().backward()
+    before = centers_of(shared[4]).detach().clone()
+    optimizer.step()
+    assert not torch.equal(before, centers_of(shared[4]))
+    assert torch.equal(labels, labels_of(shared[4]))
+    assert len(torch.unique(shared[4].weight.detach())) == 4
+
+
+def test_frozen_weights_stay_frozen():
+    model = convolutional()
+    model[0].weight.requires_grad_(False)
+    shared = lib.share_weights(model, 4).model
+    assert not centers_of(shared[0]).requires_grad
+    assert centers_of(shared[4]).requires_grad
+    plain = lib.plain_weights(shared)
+    assert not plain[0].weight.requires_grad
+    assert plain[4].weight.requires_grad
+
+
+def test_assigning_a_weight_refits_the_centers():
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    shared = lib.share_weights(layer, 3).model
+    with torch.no_grad():
+        shared.weight = torch.tensor([[1.0, 3.0], [5.0, 9.0]])
+    assert centers_of(shared).tolist() == [2.0, 7.0, 7.0]
+    assert shared.weight.tolist() == [[2.0, 2.0], [7.0, 7.0]]
+
+
+def test_saved_and_loaded(tmp_path):
+    shared = lib.share_weights(convolutional(seed=0), 300).model
+    torch.save(shared.state_dict(), tmp_path / "shared.pt")
+    other = lib.share_weights(convolutional(seed=1), 300).model
+    other.load_state_dict(torch.load(tmp_path / "shared.pt"))
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(other(images), shared(images))
+
+
+def test_moved_to_another_dtype_and_memory_format():
+    shared = lib.share_weights(convolutional(), 16).model
+    expected = shared[0].weight.double()
+    shared = shared.double().to(memory_format=torch.channels_last)
+    assert labels_of(shared[0]).dtype == torch.uint8
+    assert torch.equal(shared[0].weight, expected)
+
+
+def test_back_to_plain_weights():
+    shared = lib.share_weights(convolutional(), 16).model
+    images = torch.randn(2, 3, 8, 8)
+    expected = shared(images)
+    expected.sum().backward()
+    assert lib.plain_weights(shared) is shared
+    assert not any(parametrize.is_parametrized(module) for module in shared.modules())
+    assert type(shared[0]) is nn.Conv2d
+    assert torch.equal(shared(images), expected)
+    shared(images).sum().backward()
+    assert shared[0].weight.grad.shape == shared[0].weight.shape
+    assert shared.state_dict().keys() == convolutional().state_dict().keys()
+
+
+def test_a_copy_made_plain_leaves_the_shared_model_as_it_is():
+    """Parametrized modules share their class with their copies, and torch edits it."""
+    shared = lib.share_weights(convolutional(), 16).model
+    plain = lib.plain_weights(copy.deepcopy(shared))
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(shared(images), plain(images))
+    assert centers_of(shared[0]).shape == (16,)
+
+
+def test_another_parametrization_stays():
+    model = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(8, 8), name="bias", dim=0)
+    )
+    shared = lib.share_weights(model, 4).model
+    inputs = torch.randn(2, 8)
+    assert len(torch.unique(model[0].weight.detach())) > 4
+    assert len(torch.unique(shared[0].weight.detach())) == 4
+    expected = shared(inputs)
+    assert torch.equal(lib.plain_weights(shared)(inputs), expected)
+    assert parametrize.is_parametrized(shared[0], "bias")
+
+
+def test_plain_weights_of_a_plain_model():
+    model = convolutional()
+    assert lib.plain_weights(model) is model
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_tied_weights_stay_tied(inplace):
+    model = Tied()
+    result = lib.share_weights(model, 4, inplace=inplace)
+    shared = result.model
+    assert [layer.name for layer in result.layers] == ["inner", "head", "embedding"]
+    assert [layer.tied_to for layer in result.layers] == [None, None, "head"]
+    assert centers_of(shared.head) is centers_of(shared.embedding)
+    assert len(list(shared.parameters())) == 3
+    assert result.bytes_before == 4 * (64 + 400)
+    assert result.n_weights == 464
+    assert result.bytes_after == 64 / 4 + 16 + 400 / 4 + 16
+    words = torch.arange(5)
+    expected = shared(words)
+    assert torch.equal(copy.deepcopy(shared)(words), expected)
+    plain = lib.plain_weights(shared)
+    assert plain.head.weight is plain.embedding.weight
+    assert plain.head.weight.shape == (50, 8)
+    assert torch.equal(plain(words), expected)
+
+
+def test_tied_centers_gather_both_gradients():
+    shared = lib.share_weights(Tied(), 4).model
+    words = torch.arange(5)
+    shared(words).sum().backward()
+    plain = lib.plain_weights(copy.deepcopy(shared))
+    plain(words).sum().backward()
+    labels = labels_of(shared.head).flatten().long()
+    expected = torch.zeros(4).index_add_(0, labels, plain.head.weight.grad.flatten())
+    torch.testing.assert_close(centers_of(shared.head).grad, expected)
+
+
+def test_chosen_layers_and_numbers():
+    model = convolutional()
+    result = lib.share_weights(model, 4, layers=["4"])
+    assert [layer.name for layer in result.layers] == ["4"]
+    assert not parametrize.is_parametrized(result.model[0])
+    result = lib.share_weights(model, {"0": 2, "4": 5})
+    assert [layer.n_clusters for layer in result.layers] == [2, 5]
+    assert lib.share_weights(model[4], 4).layers[0].name == ""
+
+
+def test_every_kind_of_layer_by_default():
+    kinds = [nn.Conv1d, nn.Conv2d, nn.Conv3d]
+    kinds += [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]
+    model = nn.ModuleList([kind(2, 3, 3) for kind in kinds] + [nn.Linear(2, 3), nn.LayerNorm(3)])
+    result = lib.share_weights(model, 2)
+    assert [layer.name for layer in result.layers] == list("0123456")
+
+
+def test_result_says_what_happened():
+    layer = nn.Linear(3, 3, bias=False, dtype=torch.float16)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0, 0, 0], [1, 1, 1], [5, 5, 5]]))
+    result = lib.share_weights(nn.Sequential(layer), 16)
+    (record,) = result.layers
+    assert record == lib.SharedLayer(
+        name="0",
+        n_weights=9,
+        n_clusters=16,
+        used_centers=3,
+        bits=2,
+        bytes_before=18,
+        bytes_after=3 + 6,
+        inertia=0.0,
+        n_iter=record.n_iter,
+        converged=True,
+    )
+    assert result.ratio == 2
+    assert result.bits_per_weight == 8
+    assert torch.equal(result.model[0].weight, layer.weight)
+    frame = pd.DataFrame(result.layers)
+    assert frame["bytes_after"].tolist() == [9]
+
+
+def test_one_center_needs_no_bits():
+    (record,) = lib.share_weights(nn.Linear(4, 4), 1).layers
+    assert (record.bits, record.bytes_after) == (0, 4)
+
+
+def test_inertia_is_what_the_weights_moved():
+    model = convolutional()
+    result = lib.share_weights(model, 16)
+    for record, index in zip(result.layers, (0, 4), strict=True):
+        moved = (result.model[index].weight - model[index].weight).double().square().sum()
+        assert record.inertia == pytest.approx(moved.item(), rel=1e-4)
+
+
+def test_options_reach_cluster():
+    linear = lib.share_weights(convolutional(), 8, init="linear", max_iter=0).model
+    weight = convolutional()[4].weight
+    expected = torch.linspace(weight.min().item(), weight.max().item(), 8)
+    torch.testing.assert_close(centers_of(linear[4]).detach(), expected)
+
+
+def test_progress_is_shown_only_if_asked(capsys):
+    lib.share_weights(convolutional(), 4)
+    assert capsys.readouterr().err == ""
+    lib.share_weights(convolutional(), 4, progress=True)
+    assert "sharing weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": ["4", "fc"]}, r"\['fc'\].*\['0', '1', '4'\]"),
+        ({"layers": ["2"]}, r"\['2'\]"),
+        ({"layers": []}, "no layer"),
+        ({"n_clusters": {"0": 4}}, r"lacks.*\['4'\]"),
+        ({"n_clusters": {"0": 4, "4": 4, "fc": 4}}, r"names \['fc'\]"),
+        ({"n_clusters": {"0": 4, "4": 0}}, "n_clusters=0"),
+        ({"init": "lineal"}, "layer '0': init='lineal'"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        lib.share_weights(convolutional(), **{"n_clusters": 4} | options)
+
+
+def test_no_layer():
+    with pytest.raises(ValueError, match="no layer"):
+        lib.share_weights(nn.Sequential(nn.ReLU(), nn.LayerNorm(3)), 4)
+
+
+def test_already_parametrized():
+    shared = lib.share_weights(convolutional(), 4).model
+    with pytest.raises(ValueError, match=r"'0' is already parametrized: call plain_weights"):
+        lib.share_weights(shared, 4)
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 3))
+    with pytest.raises(ValueError, match="'0' is already parametrized"):
+        lib.share_weights(model, 4)
+    result = lib.share_weights(model, 4, layers=["1"])
+    assert [layer.name for layer in result.layers] == ["1"]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layer_without_values():
+    with pytest.raises(ValueError, match="layer '0': weights are empty"):
+        lib.share_weights(nn.Sequential(nn.Linear(0, 3)), 4)
