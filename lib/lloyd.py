@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-BLOCK = 256  # weights in a prefix sum's step
+BLOCK = 256  # weights in a leaf of the tree of sums
 CHUNKS = 64  # partial sums of a parallel pass: fixed, so that the result never depends on threads
 
 
@@ -129,7 +129,9 @@ class _Cells:
 
 
 class SortedCells(_Cells):
-    """Cells of sorted weights: contiguous, found by binary search, summed by prefix sums.
+    """Cells of sorted weights: contiguous, found by binary search, summed by a tree of sums.
+
+    Differences of prefix sums would lose the small weights beside one huge outlier.
 
     Parameters
     ----------
@@ -144,7 +146,7 @@ class SortedCells(_Cells):
         self.origin = float(weights[len(weights) // 2])
         sums = _block_sums(weights, sample_weight, self.origin)
         self.square = float(sums[:, 2].sum())
-        self.prefix = np.cumsum(sums[:, :2], axis=0)
+        self.tree = _sum_tree(sums[:, :2])
         self.bounds = None
 
     def assign(self, centers):
@@ -154,7 +156,7 @@ class SortedCells(_Cells):
         bounds[first] = first_of_cells(self.weights, distinct)
         # an empty cell starts where the next one does
         bounds = np.minimum.accumulate(bounds[::-1])[::-1]
-        self.mass, self.total = self._between_bounds(bounds[:-1], bounds[1:])
+        self.mass, self.total = self._sums(bounds[:-1], bounds[1:])
         moved = self.bounds is None or not np.array_equal(bounds, self.bounds)
         self.bounds = bounds
         return moved
@@ -162,12 +164,12 @@ class SortedCells(_Cells):
     def lower_parts(self, means):
         """Mass and total of the weights at or below the mean of their cell."""
         ends = _ends_in_cells(self.weights, self.bounds, means)
-        return self._between_bounds(self.bounds[:-1], ends)
+        return self._sums(self.bounds[:-1], ends)
 
-    def _between_bounds(self, starts, stops):
-        sums = _prefix_at(self.weights, self.sample_weight, self.origin, self.prefix, stops)
-        sums -= _prefix_at(self.weights, self.sample_weight, self.origin, self.prefix, starts)
-        return sums[:, 0], sums[:, 1]
+    def _sums(self, starts, stops):
+        return _range_sums(
+            self.weights, self.sample_weight, self.origin, self.tree, starts, stops
+        ).T
 
 
 class TextbookCells(_Cells):
@@ -264,30 +266,52 @@ def _ends_in_cells(weights, bounds, means):
 
 @njit(cache=True, parallel=True)
 def _block_sums(weights, sample_weight, origin):
-    """Sums of mass, mass * value, mass * value ** 2 before and in each block of weights."""
+    """Sums of mass, mass * value, mass * value ** 2 in each block; float64 of shape (b, 3)."""
     n_blocks = -(-len(weights) // BLOCK)
-    sums = np.zeros((n_blocks + 1, 3))
+    sums = np.zeros((n_blocks, 3))
     for b in prange(n_blocks):
         for i in range(b * BLOCK, min((b + 1) * BLOCK, len(weights))):
             mass = 1.0 if sample_weight is None else sample_weight[i]
             value = np.float64(weights[i]) - origin
-            sums[b + 1, 0] += mass
-            sums[b + 1, 1] += mass * value
-            sums[b + 1, 2] += mass * value * value
+            sums[b, 0] += mass
+            sums[b, 1] += mass * value
+            sums[b, 2] += mass * value * value
     return sums
 
 
 @njit(cache=True)
-def _prefix_at(weights, sample_weight, origin, prefix, indices):
-    """Mass and total of the weights before each index; float64 of shape (k, 2)."""
-    sums = np.empty((len(indices), 2))
-    for j in range(len(indices)):
-        block = indices[j] // BLOCK
-        mass, total = prefix[block]
-        for i in range(block * BLOCK, indices[j]):
-            m = 1.0 if sample_weight is None else sample_weight[i]
-            mass += m
-            total += m * (np.float64(weights[i]) - origin)
+def _sum_tree(leaves):
+    """Binary tree of sums: node i is the sum of nodes 2 i and 2 i + 1, the leaves come last."""
+    n = len(leaves)
+    tree = np.zeros((2 * n, 2))
+    tree[n:] = leaves
+    for i in range(n - 1, 0, -1):
+        tree[i] = tree[2 * i] + tree[2 * i + 1]
+    return tree
+
+
+@njit(cache=True)
+def _range_sums(weights, sample_weight, origin, tree, starts, stops):
+    """Mass and total of the weights from each start to its stop; float64 of shape (k, 2)."""
+    sums = np.zeros((len(starts), 2))
+    for j in range(len(starts)):
+        mass = total = 0.0
+        left, right = -(-starts[j] // BLOCK), stops[j] // BLOCK  # the whole blocks between
+        head_end = min(left * BLOCK, stops[j])
+        tail_start = max(right * BLOCK, head_end)
+        for start, stop in ((starts[j], head_end), (tail_start, stops[j])):
+            for i in range(start, stop):
+                m = 1.0 if sample_weight is None else sample_weight[i]
+                mass += m
+                total += m * (np.float64(weights[i]) - origin)
+        left, right = left + len(tree) // 2, right + len(tree) // 2
+        while left < right:
+            if left % 2:
+                mass, total, left = mass + tree[left, 0], total + tree[left, 1], left + 1
+            if right % 2:
+                right -= 1
+                mass, total = mass + tree[right, 0], total + tree[right, 1]
+            left, right = left // 2, right // 2
         sums[j, 0], sums[j, 1] = mass, total
     return sums
 

@@ -37,7 +37,11 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     starts = _bin_starts(weights, max(N_BINS, 4 * n_clusters))
     origin = float(weights[len(weights) // 2])
     sums = _bin_sums(weights, sample_weight, starts, origin)
-    prefix = np.concatenate([np.zeros((3, 1)), np.cumsum(sums, axis=1)], axis=1)
+    # Summed outward from the middle: one huge outlier does not drown the sums of all others.
+    below, above = np.split(sums, [sums.shape[1] // 2], axis=1)
+    prefix = np.hstack(
+        [-np.cumsum(below[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1)), np.cumsum(above, axis=1)]
+    )
     bounds = _best_bounds(prefix, n_clusters)
     mass, total = np.diff(prefix[:2, bounds], axis=1)
     return origin + total / mass

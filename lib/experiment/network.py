@@ -7,10 +7,10 @@ features that the convolutions make of Fashion-MNIST (`lib.experiment.training`)
 import contextlib
 
 import torch
-from tqdm.auto import tqdm
 
 from ..vision import torchvision
 from .data import load_convolutions
+from .progress import progress
 
 CONVOLUTIONS = {f"conv{i + 1}": f"features.{j}" for i, j in enumerate((0, 3, 6, 8, 10))}
 LINEARS = {f"fc{i}": f"classifier.{j}" for i, j in ((6, 1), (7, 4), (8, 6))}
@@ -50,7 +50,7 @@ def prepare(pixels):
 
 
 @torch.inference_mode()
-def extract_features(convolutions, pixels, *, progress=None):
+def extract_features(convolutions, pixels, title="features"):
     """What the classifier sees of the images.
 
     Parameters
@@ -58,8 +58,8 @@ def extract_features(convolutions, pixels, *, progress=None):
     convolutions : torch.nn.Sequential
         AlexNet's `features`, float32 on the CPU. Not modified.
     pixels : uint8 tensor of shape (n, 28, 28)
-    progress : str, optional
-        Title of a progress bar.
+    title : str
+        Of the progress shown.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def extract_features(convolutions, pixels, *, progress=None):
         At 224 x 224 the last map is 6 x 6, so AlexNet's adaptive pooling is the identity.
     """
     forward = _fast(convolutions)
-    batches = tqdm(pixels.split(BATCH), desc=progress, disable=progress is None, mininterval=5)
+    batches = progress(pixels.split(BATCH), title)
     return torch.cat([forward(prepare(batch)).flatten(1).float().cpu() for batch in batches])
 
 

@@ -5,15 +5,16 @@ seconds are those iterations times the measured seconds of one, unless a row say
 whole (`extrapolated` False).
 """
 
+import functools
 import time
 
 import numpy as np
 from sklearn.cluster import KMeans
-from tqdm.auto import tqdm
 
 from ..clustering import flat_array, initial_centers, sorted_cells
 from ..lloyd import TextbookCells, lloyd
 from .evaluation import Setting
+from .progress import progress
 
 NEAR_OPTIMAL = 1.01
 TIMED_ITERATIONS = 2
@@ -29,6 +30,7 @@ class Layer:
     """
 
     def __init__(self, name, weight):
+        _compile()
         self.name, self.values = name, flat_array(weight)
         self.cells = sorted_cells(self.values)
         self._best = {}
@@ -66,6 +68,15 @@ class Layer:
         }
 
 
+@functools.cache
+def _compile():
+    """Run every engine once, so that no timing holds Numba's compilation."""
+    values = np.linspace(-1, 1, 100, dtype=np.float32)
+    for cells in (TextbookCells(values), sorted_cells(values)):
+        lloyd(cells, np.linspace(-1, 1, 4), revise=True)
+    initial_centers(cells, 4, "optimal")
+
+
 def timed(function, *arguments, **options):
     """Result of a call and its wall time in seconds."""
     start = time.perf_counter()
@@ -78,7 +89,7 @@ def sorted_rows(layer, grid, repeats=1):
     rows = []
     for repeat in range(repeats):
         _, sorting = timed(np.sort, layer.values)
-        for setting in tqdm(grid, desc=f"{layer.name} sorted", mininterval=10, leave=False):
+        for setting in progress(grid, f"{layer.name} sorted"):
             centers, starting = timed(layer.start, setting)
             path, iterating = timed(layer.path, setting, centers)
             seconds = sorting + starting + iterating
@@ -99,7 +110,7 @@ def textbook_rows(layer, grid, repeats=1, near_optimal=True):
     rows = []
     for repeat in range(repeats):
         each = {}
-        for setting in tqdm(grid, desc=f"{layer.name} textbook", mininterval=10, leave=False):
+        for setting in progress(grid, f"{layer.name} textbook"):
             cost = (setting.bits, setting.revise)
             if cost not in each:
                 options = {"revise": setting.revise, "max_iter": TIMED_ITERATIONS}
@@ -129,7 +140,7 @@ def direct_textbook_rows(layer, grid, repeats=1):
     """Rows of the textbook engine run whole; repeats interleaved over the grid."""
     rows = []
     for repeat in range(repeats):
-        for setting in tqdm(grid, desc=f"{layer.name} textbook, whole", mininterval=10):
+        for setting in progress(grid, f"{layer.name} textbook, whole"):
             centers, starting = timed(layer.start, setting)
             cells = TextbookCells(layer.values)
             options = {"revise": setting.revise, "max_iter": setting.max_iter}
@@ -146,7 +157,7 @@ def scikit_learn_rows(layer, grid, repeats=1):
     rows = []
     points = layer.values.astype(np.float64)[:, None]
     for repeat in range(repeats):
-        for setting in tqdm(grid, desc=f"{layer.name} scikit-learn", mininterval=10, leave=False):
+        for setting in progress(grid, f"{layer.name} scikit-learn"):
             centers, starting = timed(layer.start, setting)
             cap = setting.max_iter or 10_000
             model = KMeans(len(centers), init=centers[:, None], n_init=1, max_iter=cap, tol=0)

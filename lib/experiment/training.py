@@ -16,11 +16,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
 
 from ..results import ROOT, results_folder, write_atomically
 from .data import load_images
 from .network import LINEARS, alexnet, device, extract_features, logits, precision
+from .progress import progress
 
 CACHE = ROOT / ".cache"
 NORMAL_STD = {"fc6": 0.005, "fc7": 0.005, "fc8": 0.01}  # Krizhevsky et al. (2012), section 5
@@ -150,7 +150,7 @@ def train_classifier(classifier, config):
         for epoch in range(1, config.epochs + 1):
             start, loss_sum = time.perf_counter(), 0.0
             shuffled = torch.randperm(len(features), generator=order).split(config.batch_size)
-            for batch in tqdm(shuffled, desc=f"{config.name} epoch {epoch}", mininterval=10):
+            for batch in progress(shuffled, f"{config.name}, epoch {epoch}"):
                 for group in optimizer.param_groups:
                     group["lr"] = config.peak_rate * rate(step, steps)
                 loss = _step(classifier, optimizer, features[batch], labels[batch])
@@ -198,7 +198,7 @@ def cached_features(split, n_images):
     images = load_images(split, n_images)
     path = CACHE / "features" / f"{split}-{n_images}-{str(precision())[6:]}.safetensors"
     if not path.exists():
-        features = extract_features(alexnet().features, images.pixels, progress=f"features {split}")
+        features = extract_features(alexnet().features, images.pixels, f"features of {split}")
         write_atomically(path, save({"features": features.half()}))
     return load_file(path)["features"], images.labels
 
