@@ -33,8 +33,8 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
     centers : float64 array of shape (n_clusters,)
         Ascending; not modified.
     revise : bool
-        Revise the centers at each iteration (`revised`). Otherwise an emptied center stays where
-        it is.
+        Revise the centers at each iteration (`revised`) while the inertia falls. Otherwise an
+        emptied center stays where it is.
     max_iter : int, optional
         By default until convergence.
     tol : float
@@ -57,6 +57,8 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
         centers = np.sort(revised(cells, centers) if revise else cells.means(centers))
         moved = cells.assign(centers)
         history.append(cells.inertia(centers))
+        # Weights a few units in the last place apart could be revised in a circle.
+        revise = revise and history[-1] < history[-2]
         converged = not moved or (tol > 0 and history[-2] - history[-1] <= tol * history[-2])
     return Path(centers, len(history) - 1, np.array(history), converged)
 
