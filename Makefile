@@ -32,7 +32,7 @@ test-fast: lint ## the same without the slow tests
 	$(RUN) pytest -m 'not slow'
 
 lab: $(STAMP) ## JupyterLab on the notebooks
-	$(RUN) jupyter lab --notebook-dir=$(CURDIR) notebooks
+	$(RUN) jupyter lab --notebook-dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks
 
 lint: $(STAMP) ## ruff, and imports point downward only
 	$(VENV)/bin/ruff check

@@ -134,9 +134,9 @@ def flat_array(weights):
             tensor = tensor.float()
         values = tensor.numpy() if floating and tensor.dtype.itemsize >= 4 else None
     elif isinstance(weights, np.ndarray):
-        kind = str(weights.dtype)
-        values = weights.astype(np.float32) if weights.dtype == np.float16 else weights
-        values = values if values.dtype in (np.float32, np.float64) else None
+        kind, native = str(weights.dtype), weights.dtype.newbyteorder("=")
+        native = np.dtype(np.float32) if native == np.float16 else native
+        values = weights.astype(native, copy=False) if native in (np.float32, np.float64) else None
     else:
         raise TypeError(
             f"weights are a {type(weights).__name__}: pass a NumPy array or torch tensor."
@@ -147,7 +147,7 @@ def flat_array(weights):
         )
     if values.size == 0:
         raise ValueError(f"weights are empty (shape {tuple(weights.shape)}): pass at least one.")
-    return np.ascontiguousarray(values.reshape(-1), dtype=values.dtype.newbyteorder("="))
+    return np.ascontiguousarray(values.reshape(-1))
 
 
 def sorted_cells(values, importance=None):
@@ -222,7 +222,9 @@ def check_n_clusters(n_clusters):
 def _check_options(gamma, max_iter, tol):
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma={gamma} must be from 0 (even) to 1 (density).")
-    if max_iter is not None and (operator.index(max_iter) < 0):
+    if max_iter is not None and not isinstance(max_iter, (int, np.integer)):
+        raise TypeError(f"max_iter={max_iter!r} must be a whole number, or None to converge.")
+    if max_iter is not None and max_iter < 0:
         raise ValueError(f"max_iter={max_iter} must be at least 0, or None to converge.")
     if not 0 <= tol < np.inf:
         raise ValueError(f"tol={tol} must be finite and at least 0.")

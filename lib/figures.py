@@ -36,14 +36,15 @@ def save_figure(figure, experiment, name):
     """Write a figure as figures/<name>.pdf and .png, the same bytes for the same figure."""
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+        with plt.rc_context(STYLE):  # the type of fonts is read here
+            figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
         write_atomically(
             results_folder(experiment) / "figures" / f"{name}.{kind}", buffer.getvalue()
         )
 
 
 def plot_training(training):
-    """Held-out and test accuracy by epoch, one line a network."""
+    """Held-out accuracy by epoch, one line a network."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(WIDTH_IN / 2, 2.4))
         for name, rows in training.groupby("network", sort=False):
@@ -55,7 +56,7 @@ def plot_training(training):
 
 
 def plot_densities(density):
-    """Density of every layer's standardized range, on a logarithmic scale."""
+    """Density of every layer over its range, on a logarithmic scale."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(2, 4, figsize=(WIDTH_IN, 3.2), sharey=False)
         for axis, layer in zip(axes.flat, _layers(density), strict=False):
@@ -78,18 +79,19 @@ def plot_centers(density, distribution, layer, bits):
     """
     rows = density[density["layer"] == layer]
     centers = distribution[(distribution["layer"] == layer) & (distribution["bits"] == bits)]
-    names = [name for name in _curves(centers) if name in set(_curve_names(centers))]
+    names = _curves(centers)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             2,
             2,
-            figsize=(WIDTH_IN, 1.6 + 0.28 * len(names)),
+            figsize=(WIDTH_IN, 1.9 + 0.28 * len(names)),
             sharex="col",
             height_ratios=[1.5, 0.28 * len(names)],
         )
-        for axis, scale in zip(axes[0], ("linear", "log"), strict=True):
+        ranges = {"linear": "bulk", "log": "whole range"}
+        for axis, (scale, name) in zip(axes[0], ranges.items(), strict=True):
             axis.step(rows["weight"], rows["density"], where="post", color="0.2", linewidth=0.8)
-            axis.set(yscale=scale, title=f"{layer}, {'bulk' if scale == 'linear' else 'all'}")
+            axis.set(yscale=scale, title=f"{layer}, {name}")
         axes[0, 0].set_ylabel("density")
         axes[0, 0].set_ylim(bottom=0)
         for axis in axes[1]:
@@ -97,6 +99,12 @@ def plot_centers(density, distribution, layer, bits):
             axis.set_xlabel("weight")
         axes[1, 1].tick_params(labelleft=False)
         axes[0, 0].set_xlim(_bulk(rows))
+        marks = {"initial centers": "none", "after Lloyd's algorithm": "0.2"}
+        handles = [
+            Line2D([], [], color="0.2", marker="o", linestyle="", markerfacecolor=face, label=label)
+            for label, face in marks.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -182,10 +190,16 @@ def plot_accuracy(accuracy, n_images):
     clustered = rows[rows["init"] != "float"]
     usual = clustered["revise"].astype(bool) == (clustered["init"] == "weight-distribution")
     clustered = clustered[usual]
-    budgets = [*clustered["max_iter"].dropna().unique(), None]
+    converged = [None] if clustered["max_iter"].isna().any() else []
+    budgets = [*clustered["max_iter"].dropna().unique(), *converged]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(budgets), 2, figsize=(WIDTH_IN, 2.3 * len(budgets)), sharex=True, sharey=True
+            len(budgets),
+            2,
+            figsize=(WIDTH_IN, 2.3 * len(budgets)),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
         )
         for line, budget in zip(axes, budgets, strict=True):
             for axis, scope in zip(line, ("conv", "all"), strict=True):

@@ -22,6 +22,7 @@ class Path(NamedTuple):
     n_iter: int
     history: np.ndarray
     converged: bool
+    splits_tried: np.ndarray
 
 
 def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
@@ -44,23 +45,26 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
     -------
     Path
         `history` is the inertia of the initial centers and after each iteration, float64 of shape
-        (n_iter + 1,); `converged` is False only when `max_iter` ended the iteration.
+        (n_iter + 1,); `converged` is False only when `max_iter` ended the iteration;
+        `splits_tried`, int64 like `history`, counts the passes over the weights that revision took.
 
     Notes
     -----
     Lloyd (1982), Least squares quantization in PCM, method I.
     """
     cells.assign(centers)
-    history = [cells.inertia(centers)]
+    history, tried = [cells.inertia(centers)], [0]
+    cells.n_splits_tried = 0
     converged = False
     while not converged and len(history) - 1 != max_iter:
         centers = np.sort(revised(cells, centers) if revise else cells.means(centers))
         moved = cells.assign(centers)
         history.append(cells.inertia(centers))
+        tried.append(cells.n_splits_tried)
         # Weights a few units in the last place apart could be revised in a circle.
         revise = revise and history[-1] < history[-2]
         converged = not moved or (tol > 0 and history[-2] - history[-1] <= tol * history[-2])
-    return Path(centers, len(history) - 1, np.array(history), converged)
+    return Path(centers, len(history) - 1, np.array(history), converged, np.array(tried))
 
 
 def revised(cells, centers):
@@ -74,22 +78,22 @@ def revised(cells, centers):
     """
     means = cells.means(centers)
     mass, total = cells.mass, cells.total
+    if (mass == 0).any():
+        freed, cost = np.argmin(mass), 0.0
+    elif len(means) > 2:
+        costs = _between(mass[:-1], means[:-1], mass[1:], means[1:])
+        freed, cost = np.argmin(costs) + 1, costs.min()
+    else:
+        return means
+    if cells.inertias(means).max() <= cost:
+        return means  # a split saves at most the inertia of its cell: no need to try one
+
     low_mass, low_total = cells.lower_parts(means)
     low_mean = cells.mean_of(low_mass, low_total, means)
     high_mean = cells.mean_of(mass - low_mass, total - low_total, means)
     gain = _between(low_mass, low_mean, mass - low_mass, high_mean)
-
-    filled = np.flatnonzero(mass > 0)
-    if len(filled) < len(means):
-        freed, cost = np.flatnonzero(mass == 0)[0], 0.0
-    elif len(means) > 2:
-        left, right = filled[:-1], filled[1:]
-        costs = _between(mass[left], means[left], mass[right], means[right])
-        cheapest = np.argmin(costs)
-        freed, cost = right[cheapest], costs[cheapest]
+    if cost > 0:
         gain[[freed - 1, freed]] = 0.0
-    else:
-        return means
     split = np.argmax(gain)
     # A margin above rounding, so that a revision is never undone and done again.
     if gain[split] <= cost + 1e-12 * gain.sum():
@@ -113,7 +117,12 @@ def _ratio(numerator, denominator, otherwise):
 
 
 class _Cells:
-    """What both share: mass and total of each cell, about `origin` to keep precision."""
+    """What both share: mass, total and sum of squares of each cell.
+
+    Values are taken about `origin`, to keep precision.
+    """
+
+    n_splits_tried = 0
 
     def means(self, centers):
         """Mean of each cell; the given center where the cell is empty."""
@@ -125,9 +134,12 @@ class _Cells:
 
     def inertia(self, centers):
         """Sum of squared distances of the weights to their centers."""
+        return float(self.inertias(centers).sum())
+
+    def inertias(self, centers):
+        """The same of each cell, float64 of shape (k,)."""
         offset = centers - self.origin
-        inertia = self.square + np.sum(offset * (offset * self.mass - 2 * self.total))
-        return max(0.0, float(inertia))
+        return np.maximum(0.0, self.square + offset * (offset * self.mass - 2 * self.total))
 
 
 class SortedCells(_Cells):
@@ -147,8 +159,7 @@ class SortedCells(_Cells):
         self.weights, self.sample_weight = weights, sample_weight
         self.origin = float(weights[len(weights) // 2])
         sums = _block_sums(weights, sample_weight, self.origin)
-        self.square = float(sums[:, 2].sum())
-        self.tree = _sum_tree(sums[:, :2])
+        self.tree = _sum_tree(sums)
         self.bounds = None
 
     def assign(self, centers):
@@ -158,15 +169,16 @@ class SortedCells(_Cells):
         bounds[first] = first_of_cells(self.weights, distinct)
         # an empty cell starts where the next one does
         bounds = np.minimum.accumulate(bounds[::-1])[::-1]
-        self.mass, self.total = self._sums(bounds[:-1], bounds[1:])
+        self.mass, self.total, self.square = self._sums(bounds[:-1], bounds[1:])
         moved = self.bounds is None or not np.array_equal(bounds, self.bounds)
         self.bounds = bounds
         return moved
 
     def lower_parts(self, means):
         """Mass and total of the weights at or below the mean of their cell."""
+        self.n_splits_tried += 1
         ends = _ends_in_cells(self.weights, self.bounds, means)
-        return self._sums(self.bounds[:-1], ends)
+        return self._sums(self.bounds[:-1], ends)[:2]
 
     def _sums(self, starts, stops):
         return _range_sums(
@@ -188,7 +200,6 @@ class TextbookCells(_Cells):
     def __init__(self, weights, sample_weight=None):
         self.weights, self.sample_weight = weights, sample_weight
         self.origin = float(np.partition(weights, len(weights) // 2)[len(weights) // 2])
-        self.square = float(_block_sums(weights, sample_weight, self.origin)[:, 2].sum())
         self.labels = np.full(len(weights), -1, np.int32)
 
     def assign(self, centers):
@@ -197,12 +208,13 @@ class TextbookCells(_Cells):
         sums, moved = _textbook_pass(
             self.weights, self.sample_weight, self.origin, distinct, first, self.labels
         )
-        self.mass, self.total = np.zeros((2, len(centers)))
-        self.mass[first], self.total[first] = sums.T
+        self.mass, self.total, self.square = np.zeros((3, len(centers)))
+        self.mass[first], self.total[first], self.square[first] = sums.T
         return moved
 
     def lower_parts(self, means):
         """Mass and total of the weights at or below the mean of their cell."""
+        self.n_splits_tried += 1
         return _textbook_lower(self.weights, self.sample_weight, self.origin, means, self.labels)
 
 
@@ -285,7 +297,7 @@ def _block_sums(weights, sample_weight, origin):
 def _sum_tree(leaves):
     """Binary tree of sums: node i is the sum of nodes 2 i and 2 i + 1, the leaves come last."""
     n = len(leaves)
-    tree = np.zeros((2 * n, 2))
+    tree = np.zeros((2 * n, 3))
     tree[n:] = leaves
     for i in range(n - 1, 0, -1):
         tree[i] = tree[2 * i] + tree[2 * i + 1]
@@ -294,35 +306,36 @@ def _sum_tree(leaves):
 
 @njit(cache=True)
 def _range_sums(weights, sample_weight, origin, tree, starts, stops):
-    """Mass and total of the weights from each start to its stop; float64 of shape (k, 2)."""
-    sums = np.zeros((len(starts), 2))
+    """Sums, as of a block, of the weights from each start to its stop; float64 (k, 3)."""
+    sums = np.zeros((len(starts), 3))
     for j in range(len(starts)):
-        mass = total = 0.0
         left, right = -(-starts[j] // BLOCK), stops[j] // BLOCK  # the whole blocks between
         head_end = min(left * BLOCK, stops[j])
         tail_start = max(right * BLOCK, head_end)
         for start, stop in ((starts[j], head_end), (tail_start, stops[j])):
             for i in range(start, stop):
-                m = 1.0 if sample_weight is None else sample_weight[i]
-                mass += m
-                total += m * (np.float64(weights[i]) - origin)
+                mass = 1.0 if sample_weight is None else sample_weight[i]
+                value = np.float64(weights[i]) - origin
+                sums[j, 0] += mass
+                sums[j, 1] += mass * value
+                sums[j, 2] += mass * value * value
         left, right = left + len(tree) // 2, right + len(tree) // 2
         while left < right:
             if left % 2:
-                mass, total, left = mass + tree[left, 0], total + tree[left, 1], left + 1
+                sums[j] += tree[left]
+                left += 1
             if right % 2:
                 right -= 1
-                mass, total = mass + tree[right, 0], total + tree[right, 1]
+                sums[j] += tree[right]
             left, right = left // 2, right // 2
-        sums[j, 0], sums[j, 1] = mass, total
     return sums
 
 
 @njit(cache=True, parallel=True)
 def _textbook_pass(weights, sample_weight, origin, centers, first, labels):
-    """Update `labels`; sums of each cell, float64 of shape (k, 2), and whether any changed."""
+    """Update `labels`; sums of each cell, float64 of shape (k, 3), and whether any changed."""
     n, k = len(weights), len(centers)
-    partial = np.zeros((CHUNKS, k, 2))
+    partial = np.zeros((CHUNKS, k, 3))
     changed = np.zeros(CHUNKS, np.int64)
     for chunk in prange(CHUNKS):
         for i in range(chunk * n // CHUNKS, (chunk + 1) * n // CHUNKS):
@@ -333,6 +346,7 @@ def _textbook_pass(weights, sample_weight, origin, centers, first, labels):
             mass = 1.0 if sample_weight is None else sample_weight[i]
             partial[chunk, label, 0] += mass
             partial[chunk, label, 1] += mass * (weight - origin)
+            partial[chunk, label, 2] += mass * (weight - origin) ** 2
             changed[chunk] += labels[i] != first[label]
             labels[i] = first[label]
     return partial.sum(axis=0), changed.sum() > 0

@@ -43,14 +43,16 @@ def speed_claims(speed, scope, network, bits, prefix=""):
         & speed["extrapolated"].astype(bool)
         & speed["layer"].isin(layers)
     ]
-    usual = rows["revise"].astype(bool) == (rows["init"] == OURS)
-    seconds = {
-        init: part.pivot_table(index="seed", columns="repeat", values="seconds", aggfunc="sum")
-        for init, part in rows[usual].groupby("init")
-    }
-    missing = set(layers) - set(rows["layer"])
-    if missing:
-        raise ValueError(f"speed has no textbook rows of {sorted(missing)} at {bits} bits.")
+    rows = rows[rows["revise"].astype(bool) == (rows["init"] == OURS)]
+    seconds = {}
+    for init in (OURS, *BASELINES):
+        part = rows[rows["init"] == init]
+        missing = set(layers) - set(part["layer"])
+        if missing:
+            raise ValueError(
+                f"speed has no textbook rows of {init} for {sorted(missing)} at {bits} bits."
+            )
+        seconds[init] = part.pivot_table("seconds", "seed", "repeat", aggfunc="sum")
     return [
         _row("C1", scope, network, baseline, time_saving(seconds[OURS], seconds[baseline]))
         for baseline in BASELINES

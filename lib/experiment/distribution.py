@@ -1,14 +1,19 @@
 """Rows of the tables `density` and `distribution`: where the weights are and where centers go."""
 
+import numpy as np
+
 from ..density import adaptive_density
 from .evaluation import settings
 
 N_RANKS = 256  # coarse enough to draw
+THINNING = 8  # a step of a drawn density holds at least so many weights: single ones are noise
 
 
 def density_rows(layer):
     """The layer's density as steps: from each `weight` up to the next, `density`."""
-    density = adaptive_density(layer.cells.weights, n_ranks=N_RANKS)
+    weights = layer.cells.weights
+    thinned = np.append(weights[:-1:THINNING], weights[-1])
+    density = adaptive_density(thinned, n_ranks=N_RANKS)
     heights = [*density.heights, 0.0]
     return [
         {"layer": layer.name, "weight": weight, "density": height}

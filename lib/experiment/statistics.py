@@ -77,6 +77,6 @@ def verdict(low, high, paper):
     """
     if high < 0:
         return "inconsistent"
-    if low <= 0:
+    if not low > 0:  # also where there is no interval
         return "inconclusive"
     return "consistent" if high >= paper else "partly"

@@ -1,5 +1,7 @@
 """Claims from tables whose outcome is known."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +13,12 @@ from lib.results import COLUMNS
 OURS = claims.OURS
 
 
-def row(layer, init, seconds, **changed):
+def row(name, init, seconds, **changed):
     """One row of `speed` as C1 reads it."""
     usual = {"revise": init == OURS, "bits": 4, "seed": 0, "repeat": 0, "extrapolated": True}
     return (
         dict.fromkeys(COLUMNS["speed"])
-        | {"layer": layer, "engine": "textbook", "init": init, "seconds": seconds}
+        | {"layer": name, "engine": "textbook", "init": init, "seconds": seconds}
         | usual
         | changed
     )
@@ -29,6 +31,13 @@ def rows(layers=SCOPES["all"], ours=3.0, random=4.0, linear=2.0):
         for init, seconds in ((OURS, ours), ("random", random), ("linear", linear))
         for repeat in (0, 1)
     ]
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    for name in ("time_saving", "accuracy_gain"):
+        few = functools.partial(getattr(claims, name), n_resamples=200)
+        monkeypatch.setattr(claims, name, few)
 
 
 def judge(table, scope="conv", **options):
@@ -77,7 +86,9 @@ def test_median_of_repeats_and_mean_of_seeds():
     found = judge(table)
     assert found["linear"]["measured"] == pytest.approx(50)
     assert found["random"]["measured"] == pytest.approx(75)
-    assert (found["random"]["low"], found["random"]["high"]) == pytest.approx((50, 100 * (1 - 1 / 6)))
+    assert (found["random"]["low"], found["random"]["high"]) == pytest.approx(
+        (50, 100 * (1 - 1 / 6))
+    )
 
 
 def test_other_rows_are_not_read():

@@ -186,7 +186,10 @@ class TestSpoiltFolder:
 def test_unpickler_admits_arrays_only(make_data, tmp_path):
     hostile = tmp_path / "hostile"
     hostile.write_bytes(pickle.dumps(print))
-    with hostile.open("rb") as file, pytest.raises(pickle.UnpicklingError, match="builtins.print"):
+    with (
+        hostile.open("rb") as file,
+        pytest.raises(pickle.UnpicklingError, match=r"builtins\.print"),
+    ):
         make_data.ArrayUnpickler(file).load()
 
 

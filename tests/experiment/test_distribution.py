@@ -31,7 +31,7 @@ def test_density_integrates_to_1_over_the_range_of_the_weights(layer):
     assert height[-1] == 0
     assert (height[:-1] > 0).all()
     assert (np.diff(weight) > 0).all()
-    assert (weight[0], weight[-1]) == (layer.values.min(), layer.values.max())
+    assert (weight[0], weight[-1]) == (layer.cells.weights[0], layer.cells.weights[-1])
 
 
 def test_density_over_an_interval_is_the_share_of_weights_in_it(layer):
@@ -39,7 +39,7 @@ def test_density_over_an_interval_is_the_share_of_weights_in_it(layer):
     weight, height = (np.array([r[column] for r in rows]) for column in ("weight", "density"))
     low, high = weight[[50, 200]]
     inside = slice(50, 200)
-    share = np.mean((layer.values > low) & (layer.values <= high))
+    share = np.mean((layer.cells.weights > low) & (layer.cells.weights <= high))
     assert np.sum(height[inside] * np.diff(weight)[inside]) == pytest.approx(share)
 
 
@@ -62,7 +62,7 @@ def test_centers_are_ascending_and_where_they_should_be(layer, centers):
     for _, group in centers.groupby(["init", "gamma", "bits", "stage"], dropna=False):
         assert (np.diff(group["center"]) > 0).all()
     linear = centers.query("init == 'linear' and bits == 2 and stage == 'initial'")["center"]
-    ends = layer.values.min(), layer.values.max()
+    ends = layer.cells.weights[0], layer.cells.weights[-1]
     assert linear.to_numpy() == pytest.approx(np.linspace(*ends, 4))
     even = centers.query("gamma == 0 and bits == 2 and stage == 'initial'")["center"]
     cells = np.linspace(*ends, 5)

@@ -54,9 +54,7 @@ def test_spread_of_seeds_widens_the_interval():
     baseline = np.tile(answers(n_seeds=1), (5, 1))
     steady, varied = np.ones((2, 5, 200), bool)
     varied[0] = False
-    widths = [
-        np.diff(accuracy_gain(side, baseline, **FEW)[2:]).item() for side in (steady, varied)
-    ]
+    widths = [np.diff(accuracy_gain(side, baseline, **FEW)[2:]).item() for side in (steady, varied)]
     assert widths[1] > 2 * widths[0]
 
 

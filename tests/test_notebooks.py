@@ -1,0 +1,183 @@
+"""The notebooks, the parameter files, what they write, and what of it is committed."""
+
+import csv
+import json
+import re
+import subprocess
+
+import nbformat
+import pytest
+
+from lib import results, runs
+
+NOTEBOOKS = sorted((results.ROOT / "notebooks").glob("*.ipynb"))
+EXPERIMENTS = sorted(path.stem for path in (results.ROOT / "notebooks/experiments").glob("*.yml"))
+NAMES = [path.stem for path in NOTEBOOKS]
+
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
+each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS)
+
+
+def cells(notebook):
+    return nbformat.read(notebook, as_version=4).cells
+
+
+def tracked(folder):
+    """Names of the committed files in a folder, relative to the root."""
+    command = ["git", "ls-files", "-z", "--", folder]
+    listed = subprocess.run(command, cwd=results.ROOT, capture_output=True, text=True, check=True)
+    return set(listed.stdout.split("\0")) - {""}
+
+
+class TestSources:
+    def test_there_are_notebooks_and_experiments(self):
+        assert len(NOTEBOOKS) >= 5
+        assert {"smoke", "embedded", "full"} <= set(EXPERIMENTS)
+
+    @each_notebook
+    def test_no_outputs(self, notebook):
+        for cell in cells(notebook):
+            if cell.cell_type == "code":
+                assert not cell.outputs
+                assert cell.execution_count is None
+
+    @each_notebook
+    def test_kernel_is_plain_python(self, notebook):
+        kernel = nbformat.read(notebook, as_version=4).metadata.kernelspec
+        assert (kernel.name, kernel.language) == ("python3", "python")
+
+    @each_notebook
+    def test_title_and_question_come_first(self, notebook):
+        first = cells(notebook)[0]
+        assert first.cell_type == "markdown"
+        assert first.source.startswith("# ")
+        assert "**Question.**" in first.source
+
+    @each_notebook
+    def test_nothing_but_saved_metadata_of_ours(self, notebook):
+        content = nbformat.read(notebook, as_version=4)
+        assert set(content.metadata) <= {"kernelspec", "language_info"}
+        assert all(set(cell.metadata) <= {"tags"} for cell in content.cells)
+        assert "/home/" not in notebook.read_text()
+
+    @each_notebook
+    def test_one_cell_of_parameters_each_explained(self, notebook):
+        tagged = [c for c in cells(notebook) if "parameters" in c.metadata.get("tags", ())]
+        assert len(tagged) == 1
+        declared = runs.declared_parameters(notebook)
+        assert "experiment" in declared
+        assert tagged[0].source.count("  # ") == len(declared)
+
+
+class TestParameterFiles:
+    @each_experiment
+    def test_every_notebook_is_run_in_order(self, experiment):
+        assert list(runs.load_experiment(experiment).notebooks) == NAMES
+
+    @each_experiment
+    def test_description_and_experiment(self, experiment):
+        plan = runs.load_experiment(experiment)
+        assert plan.description
+        assert all(given["experiment"] == experiment for given in plan.notebooks.values())
+
+    @each_experiment
+    def test_claims_are_judged_where_they_are_measured(self, experiment):
+        plan = runs.load_experiment(experiment).notebooks
+        speed, claims = plan["03-speed"], plan["05-claims"]
+        assert speed["endpoint_bits"] == claims["endpoint_bits"]
+        assert speed.get("seeds") == claims.get("seeds")
+
+    @pytest.mark.parametrize("experiment", ["embedded", "full"])
+    def test_endpoints_are_those_fixed_beforehand(self, experiment):
+        claims = runs.load_experiment(experiment).notebooks["05-claims"]
+        assert (claims["endpoint_bits"], claims["max_iter"]) == (4, 20)
+
+    @each_notebook
+    def test_unknown_parameter_is_refused(self, notebook):
+        with pytest.raises(runs.ParameterError, match=r"unknown parameter 'experimet'.*experiment"):
+            runs.check_parameters(notebook, {"experimet": "smoke"})
+
+    @each_notebook
+    def test_mistyped_parameter_is_refused(self, notebook):
+        for name in runs.declared_parameters(notebook):
+            with pytest.raises(runs.ParameterError, match=f"{name} must be"):
+                runs.check_parameters(notebook, {name: {"not": "this"}})
+
+    def test_number_as_text_is_refused(self):
+        with pytest.raises(runs.ParameterError, match="endpoint_bits must be int, got '4'"):
+            runs.check_parameters(runs.notebook_path("05-claims"), {"endpoint_bits": "4"})
+
+
+@pytest.mark.slow
+def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    runs.reproduce("smoke")
+    folder = tmp_path / "smoke"
+    assert [p.name for p in sorted((folder / "notebooks").iterdir())] == [p.name for p in NOTEBOOKS]
+    printed = capsys.readouterr().out
+    assert all(re.search(rf"^{name}  done in \d+ s$", printed, re.M) for name in NAMES)
+
+    for name in results.COLUMNS:
+        table = results.read_table("smoke", name)  # which checks the columns
+        assert tuple(table.columns) == results.COLUMNS[name]
+        assert len(table) > 0
+    drawn = {path.name for path in (folder / "figures").iterdir()}
+    for name in ("training", "densities", "iterations", "inertia", "accuracy", "claims"):
+        assert {f"{name}.pdf", f"{name}.png"} <= drawn
+    for layer in ("conv1", "conv2", "fc8"):
+        assert {f"centers-{layer}-2bits.pdf", f"centers-{layer}-2bits.png"} <= drawn
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["experiment"] == "smoke"
+    assert list(manifest["parameters"]) == list(manifest["seconds"]) == NAMES
+    assert {"python", "packages", "hardware", "code"} <= set(manifest)
+    written = {
+        path.relative_to(folder).as_posix(): results.sha256(path)
+        for kind in ("tables", "figures")
+        for path in (folder / kind).iterdir()
+    }
+    assert manifest["outputs"] == written
+    needed = {"requirements.txt", "notebooks/experiments/smoke.yml", "lib/experiment/speed.py"}
+    assert needed | {f"notebooks/{name}.ipynb" for name in NAMES} <= set(manifest["inputs"])
+
+    runs.reproduce("smoke")
+    printed = capsys.readouterr().out
+    assert all(f"{name}  up to date" in printed for name in NAMES)
+    assert "runs" not in printed
+
+
+class TestCommitted:
+    def test_every_table_is_committed_with_its_columns(self):
+        files = tracked("results")
+        experiments = {name.split("/")[1] for name in files if name.endswith(".csv")}
+        assert experiments, "no tables are committed"
+        for experiment in experiments:
+            for name, columns in results.COLUMNS.items():
+                path = f"results/{experiment}/tables/{name}.csv"
+                assert path in files
+                with open(results.ROOT / path, newline="") as file:
+                    rows = list(csv.reader(file))
+                assert tuple(rows[0]) == columns, path
+                assert len(rows) > 1, path
+
+    def test_committed_manifest_is_of_the_committed_files(self):
+        files = {name for name in tracked("results") if name.count("/") > 1}
+        manifests = [name for name in files if name.endswith("/manifest.json")]
+        assert manifests, "no manifest is committed"
+        for name in manifests:
+            folder = results.ROOT / name.removesuffix("/manifest.json")
+            outputs = json.loads((results.ROOT / name).read_text())["outputs"]
+            for output, digest in outputs.items():
+                assert results.sha256(folder / output) == digest, output
+            relative = folder.relative_to(results.ROOT).as_posix()
+            listed = {f"{relative}/{output}" for output in outputs} | {name}
+            assert {file for file in files if file.startswith(f"{relative}/")} == listed
+
+    def test_figures_of_the_readme_are_committed(self):
+        text = (results.ROOT / "README.md").read_text()
+        shown = re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text)
+        shown += re.findall(r"<img[^>]*\bsrc=[\"']([^\"']+)", text)
+        local = {link for link in shown if not link.startswith(("http://", "https://"))}
+        assert local, "the README shows no figure"
+        assert local <= tracked(".")
+        assert all((results.ROOT / link).is_file() for link in local)

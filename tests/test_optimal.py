@@ -1,0 +1,100 @@
+"""Globally optimal centers against exhaustive search and an independent exact solver."""
+
+from itertools import combinations
+
+import ckwrap
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lib
+from lib.experiment.data import load_convolutions
+from lib.optimal import N_BINS, optimal_centers
+
+
+def exhaustive(weights, n_clusters, sample_weight=None):
+    """Least inertia of every way to cut sorted weights into cells."""
+    mass = np.ones(len(weights)) if sample_weight is None else sample_weight
+
+    def cost(start, stop):
+        cell, m = weights[start:stop], mass[start:stop]
+        return np.sum(m * (cell - np.average(cell, weights=m)) ** 2)
+
+    n = len(weights)
+    return min(
+        sum(cost(a, b) for a, b in zip((0, *cuts), (*cuts, n), strict=True))
+        for cuts in combinations(range(1, n), n_clusters - 1)
+    )
+
+
+def inertia_of(weights, centers, sample_weight=None):
+    squares = np.square(weights[:, None] - centers).min(axis=1)
+    return np.sum(squares if sample_weight is None else squares * sample_weight)
+
+
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.integers(-30, 30), min_size=1, max_size=10),
+    st.integers(1, 5),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_exhaustive_search(weights, n_clusters, weighted, random):
+    weights = np.sort(np.array(weights) / 4)
+    n_clusters = min(n_clusters, len(np.unique(weights)))
+    mass = np.array([random.choice([0.5, 1.0, 4.0]) for _ in weights]) if weighted else None
+    centers = optimal_centers(weights, n_clusters, mass)
+    assert (np.diff(centers) > 0).all()
+    expected = exhaustive(weights, n_clusters, mass)
+    assert inertia_of(weights, centers, mass) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_known_answer():
+    weights = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 12.0, 50.0])
+    assert optimal_centers(weights, 3).tolist() == [1.0, 11.0, 50.0]
+    assert optimal_centers(weights, 1) == pytest.approx([weights.mean()])
+    assert optimal_centers(weights, 7).tolist() == weights.tolist()
+
+
+def test_exact_up_to_as_many_distinct_weights_as_bins():
+    weights = np.sort(np.random.default_rng(0).standard_t(3, size=N_BINS // 4))
+    for n_clusters in (2, 7, 32):
+        exact = ckwrap.ckmeans(weights, n_clusters)
+        expected = float(np.sum(exact.withinss))
+        assert inertia_of(weights, optimal_centers(weights, n_clusters)) <= expected * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("outlier", [-1e12, 1e12, 3e38])
+def test_one_huge_outlier_leaves_the_others_their_optimum(outlier):
+    bulk = np.sort(np.random.default_rng(0).normal(size=3000))
+    weights = np.sort(np.append(bulk, outlier))
+    centers = optimal_centers(weights, 9)
+    centers = centers[centers != outlier]
+    np.testing.assert_allclose(centers, optimal_centers(bulk, 8), rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1.0, 1e37, 1e140])
+def test_scales(scale):
+    """Squares of the smallest underflow: any cut will do, but every cell holds weights."""
+    weights = np.arange(20.0) * scale
+    centers = optimal_centers(weights, 5)
+    assert np.isfinite(centers).all()
+    assert (np.diff(centers) > 0).all()
+
+
+CASES = [("features.0.weight", k) for k in (2, 3, 4, 8, 16, 32, 64)]
+CASES += [
+    pytest.param("features.8.weight", k, marks=pytest.mark.slow) for k in (2, 4, 8, 16, 32, 64)
+]
+
+
+@pytest.mark.parametrize(("name", "n_clusters"), CASES)
+def test_real_convolutions_against_an_exact_solver(name, n_clusters, record_property):
+    """Whole layers, all weights: no more than 1e-5 above the exact optimum."""
+    weights = load_convolutions()[name].numpy().ravel().astype(np.float64)
+    exact = float(np.sum(ckwrap.ckmeans(weights, n_clusters).withinss))
+    result = lib.cluster(weights, n_clusters, init="optimal")
+    gap = result.inertia / exact - 1
+    record_property("gap", gap)
+    assert -1e-9 < gap < 1e-5
