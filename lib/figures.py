@@ -96,6 +96,7 @@ def plot_centers(density, distribution, layer, bits):
         axes[0, 0].set_ylim(bottom=0)
         for axis in axes[1]:
             _strip_centers(axis, centers, names)
+            axis.xaxis.set_major_locator(plt.MaxNLocator(5))
             axis.set_xlabel("weight")
         axes[1, 1].tick_params(labelleft=False)
         axes[0, 0].set_xlim(_bulk(rows))

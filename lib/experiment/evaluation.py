@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +19,16 @@ from ..clustering import flat_array, initial_centers, label, sorted_cells
 from ..lloyd import lloyd
 from ..results import write_atomically
 from .data import load_images
-from .network import CONVOLUTIONS, LAYERS, LINEARS, SCOPES, alexnet, extract_features, logits
+from .network import (
+    CONVOLUTIONS,
+    LAYERS,
+    LINEARS,
+    SCOPES,
+    alexnet,
+    extract_features,
+    logits,
+    numerics_key,
+)
 from .training import CACHE
 
 SEEDED = ("random", "k-means++")
@@ -139,7 +147,7 @@ class Evaluation:
                 linears, more = {}, 0.0
                 if scope == "all":
                     linears, more = self._centers(self.codebooks[name], setting)
-                key = _digest(convolutions | linears, self.state[name], _source())
+                key = _digest(convolutions | linears, self.state[name], numerics_key())
                 path = CACHE / "predictions" / f"{key}-{len(self.images)}.safetensors"
                 if not path.exists():
                     top = self._predict(name, linears, features.value)
@@ -190,11 +198,6 @@ def _digest(tensors, *texts):
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _source():
-    """Source of what turns shared weights and images into predictions."""
-    return Path(__file__).with_name("network.py").read_text()
 
 
 def shared_bytes(scope, bits):

@@ -5,11 +5,13 @@ features that the convolutions make of Fashion-MNIST (`lib.experiment.training`)
 """
 
 import contextlib
+import hashlib
+from pathlib import Path
 
 import torch
 
 from ..vision import torchvision
-from .data import load_convolutions
+from .data import CHECKSUMS_FILE, DATA, load_convolutions
 from .progress import progress
 
 CONVOLUTIONS = {f"conv{i + 1}": f"features.{j}" for i, j in enumerate((0, 3, 6, 8, 10))}
@@ -39,6 +41,13 @@ def precision():
     found = torch.cpu.get_capabilities()
     native = found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16")
     return torch.bfloat16 if native and device().type == "cpu" else torch.float32
+
+
+def numerics_key():
+    """Content key of what turns images and weights into features: code, data, precision."""
+    sums = (DATA / CHECKSUMS_FILE).read_text()
+    text = f"{Path(__file__).read_text()}{sums}{device().type}{precision()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def prepare(pixels):

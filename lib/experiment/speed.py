@@ -41,6 +41,13 @@ class Layer:
         k = 2**setting.bits
         return initial_centers(self.cells, k, setting.init, gamma=setting.gamma, seed=setting.seed)
 
+    def timed_start(self, setting):
+        """The same and its seconds, with the sort that an initialization needs."""
+        centers, seconds = timed(self.start, setting)
+        if setting.init in NEED_ORDER:
+            seconds += timed(np.sort, self.values)[1]
+        return centers, seconds
+
     def path(self, setting, centers):
         """Lloyd's path on the sorted weights."""
         return lloyd(self.cells, centers, revise=setting.revise, max_iter=setting.max_iter)
@@ -116,9 +123,7 @@ def textbook_rows(layer, grid, repeats=1, near_optimal=True):
             if cost not in each:
                 each[cost] = _seconds_of_passes(cells, setting, starts[setting])
             first, iteration, split = each[cost]
-            _, starting = timed(layer.start, setting)
-            if setting.init in NEED_ORDER:
-                starting += timed(np.sort, layer.values)[1]
+            _, starting = layer.timed_start(setting)
             ends = {"textbook": paths[setting]}
             if near_optimal:
                 ends["textbook, to 1 % of optimal"] = near[setting]
@@ -157,7 +162,7 @@ def direct_textbook_rows(layer, grid, repeats=1):
     rows = []
     for repeat in range(repeats):
         for setting in progress(grid, f"{layer.name} textbook, whole"):
-            centers, starting = timed(layer.start, setting)
+            centers, starting = layer.timed_start(setting)
             cells = TextbookCells(layer.values)
             options = {"revise": setting.revise, "max_iter": setting.max_iter}
             path, iterating = timed(lloyd, cells, centers, **options)
@@ -174,7 +179,7 @@ def scikit_learn_rows(layer, grid, repeats=1):
     points = layer.values.astype(np.float64)[:, None]
     for repeat in range(repeats):
         for setting in progress(grid, f"{layer.name} scikit-learn"):
-            centers, starting = timed(layer.start, setting)
+            centers, starting = layer.timed_start(setting)
             cap = setting.max_iter or 10_000
             model = KMeans(len(centers), init=centers[:, None], n_init=1, max_iter=cap, tol=0)
             _, fitting = timed(model.fit, points)
@@ -187,5 +192,6 @@ class _PathOf:
     """A fitted KMeans seen as a path."""
 
     def __init__(self, model, cap):
-        self.n_iter, self.history = model.n_iter_, [model.inertia_]
         self.converged = model.n_iter_ < cap
+        # scikit-learn counts the assignment that changes nothing as an iteration
+        self.n_iter, self.history = model.n_iter_ - self.converged, [model.inertia_]

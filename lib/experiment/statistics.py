@@ -32,7 +32,8 @@ def accuracy_gain(ours, baseline, *, seed=0, n_resamples=N_RESAMPLES):
         gains[i] = _seeds(ours @ images, rng) - _seeds(baseline @ images, rng)
     measured = 100 * (ours.mean() - baseline.mean())
     low, high = 100 * np.quantile(gains, [0.025, 0.975])
-    return measured, measured / baseline.mean(), low, high
+    relative = measured / baseline.mean() if baseline.any() else np.nan
+    return measured, relative, low, high
 
 
 def time_saving(ours, baseline, *, seed=0, n_resamples=N_RESAMPLES):

@@ -19,11 +19,12 @@ from torch.nn.functional import cross_entropy
 
 from ..results import ROOT, results_folder, write_atomically
 from .data import load_images
-from .network import LINEARS, alexnet, device, extract_features, logits, precision
+from .network import LINEARS, alexnet, device, extract_features, logits, numerics_key, precision
 from .progress import progress
 
 CACHE = ROOT / ".cache"
 NORMAL_STD = {"fc6": 0.005, "fc7": 0.005, "fc8": 0.01}  # Krizhevsky et al. (2012), section 5
+INITIALIZERS = ("normal", "torch")
 WARM_UP_STEPS = 20
 
 
@@ -58,6 +59,11 @@ class TrainingConfig:
     n_images: int = 10_000
     n_held_out: int = 1_000
 
+    def __post_init__(self):
+        if self.initializer not in INITIALIZERS:
+            known = " or ".join(map(repr, INITIALIZERS))
+            raise ValueError(f"initializer={self.initializer!r} is unknown: choose {known}.")
+
     @property
     def name(self):
         """Short name of the network in tables."""
@@ -66,7 +72,7 @@ class TrainingConfig:
     @property
     def key(self):
         """Content key of what the training depends on."""
-        text = json.dumps(dataclasses.asdict(self)) + Path(__file__).read_text()
+        text = json.dumps(dataclasses.asdict(self)) + Path(__file__).read_text() + numerics_key()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -125,8 +131,6 @@ def initialize(classifier, config):
             if config.initializer == "normal":
                 torch.nn.init.normal_(module.weight, std=NORMAL_STD[name])
                 torch.nn.init.zeros_(module.bias)
-            elif config.initializer != "torch":
-                raise ValueError(f"initializer={config.initializer!r}: choose 'normal' or 'torch'.")
 
 
 def named_linears(classifier):
@@ -196,7 +200,7 @@ def top1(classifier, features, labels):
 def cached_features(split, n_images):
     """Features (float16, n x 9216) and labels of a split's images; extracted once, then cached."""
     images = load_images(split, n_images)
-    path = CACHE / "features" / f"{split}-{n_images}-{str(precision())[6:]}.safetensors"
+    path = CACHE / "features" / f"{split}-{n_images}-{numerics_key()}.safetensors"
     if not path.exists():
         features = extract_features(alexnet().features, images.pixels, f"features of {split}")
         write_atomically(path, save({"features": features.half()}))
