@@ -47,8 +47,7 @@ install: $(STAMP) ## .venv with the pinned packages; the other targets call it
 
 clean: ## remove what was made, but .venv and the committed results
 	rm -rf .cache .hypothesis .import_linter_cache .pytest_cache .ruff_cache *.egg-info
-	find results -mindepth 1 -maxdepth 1 -type d ! -name full -exec rm -rf {} +
-	rm -rf results/full/notebooks results/full/.records results/full/.lock
+	git clean -fdqX results
 	find lib data notebooks tests -name __pycache__ -exec rm -rf {} +
 
 $(STAMP):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import results
+from lib import comparison, provenance, results
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_a_missing_table_tells_the_command_that_makes_it(root):
 
 
 def test_every_table_is_compared_on_columns_that_it_has():
-    assert results.TOLERANCES.keys() == results.COLUMNS.keys()
-    for name, (keys, tolerances) in results.TOLERANCES.items():
+    assert comparison.TOLERANCES.keys() == results.COLUMNS.keys()
+    for name, (keys, tolerances) in comparison.TOLERANCES.items():
         assert {*keys.split(), *tolerances} <= set(results.COLUMNS[name])
 
 
@@ -140,9 +140,9 @@ def test_every_table_is_compared_on_columns_that_it_has():
 
 
 def test_the_comparison_finds_the_changed_row(root, capsys):
-    results.write_table(accuracy(top1=90.0), "full", "accuracy")
+    results.write_table(accuracy(top1=90.0), comparison.REFERENCE, "accuracy")
     results.write_table(accuracy(top1=88.9), "smoke", "accuracy")
-    (found,) = results.compare_tables("smoke").to_dict("records")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
     assert found == {"table": "accuracy", "shared": 2, "agree": 1, "only_here": 0, "only_there": 0}
     out = capsys.readouterr().out
     assert (
@@ -153,16 +153,16 @@ def test_the_comparison_finds_the_changed_row(root, capsys):
 
 
 def test_rows_of_one_side_are_counted(root):
-    results.write_table(accuracy(max_iter=100), "full", "accuracy")
+    results.write_table(accuracy(max_iter=100), comparison.REFERENCE, "accuracy")
     results.write_table(pd.concat([accuracy(), accuracy(seed=7)]), "smoke", "accuracy")
-    (found,) = results.compare_tables("smoke").to_dict("records")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
     assert [found[key] for key in ("shared", "only_here", "only_there")] == [1, 3, 1]
 
 
 def test_repeated_keys_are_compared_in_their_order(root, capsys):
-    results.write_table(density(), "full", "density")
+    results.write_table(density(), comparison.REFERENCE, "density")
     results.write_table(density().assign(weight=[-1, 0.5, 1]), "smoke", "density")
-    (found,) = results.compare_tables("smoke").to_dict("records")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
     assert (found["shared"], found["agree"]) == (3, 2)
 
 
@@ -171,16 +171,16 @@ def test_the_reference_itself_is_compared_with_its_last_commit(root):
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         subprocess.run(("git", *identity, *arguments), cwd=root, check=True, capture_output=True)
 
-    results.write_table(accuracy(), "full", "accuracy")
-    assert results.compare_tables("full").empty
+    results.write_table(accuracy(), comparison.REFERENCE, "accuracy")
+    assert comparison.compare_tables(comparison.REFERENCE).empty
     git("init", ".")
     git("add", ".")
     git("commit", "-m", "results")
-    results.write_table(accuracy(top1=50.0), "full", "accuracy")
-    assert results.compare_tables("full")["agree"].tolist() == [1]
-    assert results.provenance()["code"]["clean"] is True
+    results.write_table(accuracy(top1=50.0), comparison.REFERENCE, "accuracy")
+    assert comparison.compare_tables(comparison.REFERENCE)["agree"].tolist() == [1]
+    assert provenance.provenance()["code"]["clean"] is True
     (root / "new.py").write_text("")
-    assert results.provenance()["code"]["clean"] is False
+    assert provenance.provenance()["code"]["clean"] is False
 
 
 # -------------------------------------------------------------------------- manifest
@@ -192,7 +192,7 @@ def test_the_manifest_names_inputs_and_outputs_without_the_machine(root, monkeyp
         results.write_atomically(root / name, name)
     outputs = {"tables/density.csv": "1234"}
     records = {"01-first": {"seconds": 1.5, "outputs": outputs}}
-    written = results.write_manifest("smoke", records, {"01-first": {"seed": 0}})
+    written = provenance.write_manifest("smoke", records, {"01-first": {"seed": 0}})
     text = (root / "moved/smoke/manifest.json").read_text()
     assert json.loads(text) == written
     assert str(root) not in text

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 
-from .. import results
+from .. import comparison, provenance, results
 from .execution import NotebookFailed, fresh_record, run_notebook
 from .freshness import fingerprint, imported_modules
 from .parameters import (
@@ -70,8 +70,8 @@ def reproduce(experiment, only=None, force=False):
                 print(f"{name}  done in {record['seconds']:.0f} s", flush=True)
             records[name] = record
         if last == len(names):
-            results.write_manifest(experiment, records, plan.notebooks)
-            results.compare_tables(experiment)
+            provenance.write_manifest(experiment, records, plan.notebooks)
+            comparison.compare_tables(experiment)
 
 
 def _fingerprints(plan):

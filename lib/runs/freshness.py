@@ -9,7 +9,7 @@ import platform
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from .. import results
+from .. import provenance, results
 
 _FILES = ("data/SHA256SUMS", "requirements.txt")
 
@@ -44,7 +44,7 @@ def fingerprint(notebook, parameters, upstream=()):
             if path.exists()
         },
         "python": platform.python_version(),
-        "packages": {name: results.version(name) for name in results.PACKAGES},
+        "packages": {name: provenance.version(name) for name in provenance.PACKAGES},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
