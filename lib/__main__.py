@@ -1,10 +1,10 @@
-"""Command line: ``python -m lib reproduce [EXPERIMENT] [--only NAME] [--force]``."""
+"""Command line: ``python -m lib reproduce [EXPERIMENT] [--only NAME] [--force]``, ``readme``."""
 
 import argparse
 import signal
 import sys
 
-from . import runs
+from . import readme, results, runs
 
 
 def main(arguments=None):
@@ -15,11 +15,15 @@ def main(arguments=None):
     reproduce.add_argument("experiment", nargs="?", default="embedded")
     reproduce.add_argument("--only", metavar="NAME", help="stop after this notebook")
     reproduce.add_argument("--force", action="store_true", help="run what is up to date, too")
+    commands.add_parser("readme", help="rewrite the README's numbers from the committed tables")
     options = parser.parse_args(arguments)
     # So that a terminated run, like an interrupted one, ends its kernel first.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        runs.reproduce(options.experiment, only=options.only, force=options.force)
+        if options.command == "readme":
+            results.write_atomically(readme.PATH, readme.update(readme.PATH.read_text()))
+        else:
+            runs.reproduce(options.experiment, only=options.only, force=options.force)
     except (runs.ParameterError, runs.NotebookFailed, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ import subprocess
 import nbformat
 import pytest
 
-from lib import results, runs
+from lib import readme, results, runs
 
 NOTEBOOKS = sorted((results.ROOT / "notebooks").glob("*.ipynb"))
 EXPERIMENTS = sorted(path.stem for path in (results.ROOT / "notebooks/experiments").glob("*.yml"))
@@ -172,6 +172,10 @@ class TestCommitted:
             relative = folder.relative_to(results.ROOT).as_posix()
             listed = {f"{relative}/{output}" for output in outputs} | {name}
             assert {file for file in files if file.startswith(f"{relative}/")} == listed
+
+    def test_readme_has_the_committed_numbers(self):
+        text = readme.PATH.read_text()
+        assert readme.update(text) == text, "run `python -m lib readme`"
 
     def test_figures_of_the_readme_are_committed(self):
         text = (results.ROOT / "README.md").read_text()

@@ -1,0 +1,79 @@
+"""The README's numbers, written from the committed tables so that they never drift apart."""
+
+import json
+import re
+
+from . import results
+from .comparison import REFERENCE
+
+PATH = results.ROOT / "README.md"
+UNITS = {"C1": "% of time", "C2": "points of top-1"}
+INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "optimal")
+
+
+def update(text):
+    """The README's text with every marked block made anew from the committed results."""
+    blocks = {"claims": claims_block(), "accuracy": accuracy_block(), "times": times_block()}
+    for name, block in blocks.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, found = re.subn(pattern, rf"\g<1>{block}\g<2>", text, flags=re.S)
+        if found != 1:
+            raise ValueError(f"README.md has {found} blocks marked {name!r}: it must have one.")
+    return text
+
+
+def claims_block():
+    """The claims, one row each."""
+    lines = [
+        "| Claim | Scope | Network | Against | Paper | Measured | 95 % interval | Verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in results.read_table(REFERENCE, "claims").itertuples():
+        lines.append(
+            f"| {row.claim} | {row.scope} | {row.network} | {row.baseline} | {row.paper:g} "
+            f"| {row.measured:.1f} {UNITS[row.claim]} | {row.low:.1f} to {row.high:.1f} "
+            f"| **{row.verdict}** |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def accuracy_block():
+    """Top-1 by bits and budget, `conv` / `all`; each initialization as it is known."""
+    table = results.read_table(REFERENCE, "accuracy")
+    table = table[table["network"] == table["network"].iloc[0]]
+    clustered = table[table["init"] != "float"]
+    ours = clustered["init"] == "weight-distribution"
+    clustered = clustered[clustered["revise"].astype(bool) == ours]
+    clustered = clustered.assign(max_iter=clustered["max_iter"].fillna(-1))
+    shown = clustered[clustered["bits"].isin([3, 4])]
+    keys = sorted(set(zip(shown["bits"], shown["max_iter"], strict=True)), key=_by_bits_and_budget)
+    heads = [f"{b:.0f} bits, {'converged' if m < 0 else f'{m:.0f} iterations'}" for b, m in keys]
+    lines = [f"| init | {' | '.join(heads)} |", "| --- " * (len(keys) + 1) + "|"]
+    means = shown.groupby(["init", "bits", "max_iter", "scope"])["top1"].mean()
+    for init in INITS:
+        cells = [
+            " / ".join(f"{means[init, b, m, s]:.1f}" for s in ("conv", "all")) for b, m in keys
+        ]
+        lines.append(f"| {init} | {' | '.join(cells)} |")
+    plain = table[table["init"] == "float"].iloc[0]
+    note = (
+        f"Top-1 in %, `conv` / `all`; float network {plain.top1:.1f}; {plain.n_images} test images"
+    )
+    return "\n".join(lines) + f"\n\n{note}. Random initializations: mean over their seeds.\n"
+
+
+def _by_bits_and_budget(key):
+    bits, budget = key
+    return bits, budget < 0, budget
+
+
+def times_block():
+    """How long the committed run took, and on what."""
+    manifest = json.loads((results.results_folder(REFERENCE) / "manifest.json").read_text())
+    hardware, seconds = manifest["hardware"], manifest["seconds"]
+    each = ", ".join(f"{name} {value / 60:.0f}" for name, value in seconds.items())
+    return (
+        f"`{REFERENCE}` took {sum(seconds.values()) / 60:.0f} minutes ({each}) on "
+        f"{hardware['cores']} cores of an {hardware['processor']} "
+        f"({', '.join(hardware['instructions'])}), torch {manifest['packages']['torch']}.\n"
+    )
