@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import ScalarFormatter
 
 from .results import results_folder, write_atomically
 
@@ -148,7 +148,7 @@ def _bulk(rows, share=0.998):
 def plot_iterations(speed, bits):
     """Iterations to converge, by layer and initialization, on the sorted engine."""
     rows = speed[(speed["engine"] == "sorted") & (speed["bits"] == bits) & speed["max_iter"].isna()]
-    return _dots(rows, "n_iter", f"iterations to converge, {bits} bits")
+    return _dots(rows, "n_iter", f"iterations to converge, {bits} bits", "log")
 
 
 def plot_inertia(speed, bits, max_iter):
@@ -157,26 +157,28 @@ def plot_inertia(speed, bits, max_iter):
         (speed["engine"] == "sorted") & (speed["bits"] == bits) & (speed["max_iter"] == max_iter)
     ]
     label = f"inertia / optimal after {max_iter} iterations, {bits} bits"
-    return _dots(rows, "relative_inertia", label)
+    return _dots(rows, "relative_inertia", label, "linear")
 
 
-def _dots(rows, column, label):
-    """One row of dots a layer, one panel for revision off and one for on."""
-    revisions = sorted(rows["revise"].unique())
+def _dots(rows, column, label, scale):
+    """One row of dots a layer; a panel for revision off and one for on where both were run."""
+    both = rows.groupby("init")["revise"].nunique().max() > 1
+    panels = {"not revised": ~rows["revise"], "revised": rows["revise"]}
+    if not both:
+        panels = {"weight-distribution revised, the others not": rows["revise"].notna()}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(revisions), figsize=(WIDTH_IN, 2.8), sharex=True, sharey=True, squeeze=False
+            1, len(panels), figsize=(WIDTH_IN, 2.8), sharex=True, sharey=True, squeeze=False
         )
         layers = _layers(rows)
-        for axis, revise in zip(axes[0], revisions, strict=True):
+        for axis, (title, shown) in zip(axes[0], panels.items(), strict=True):
             for i, init in enumerate(INITS):
-                part = rows[(rows["revise"] == revise) & (rows["init"] == init)]
+                part = rows[shown & (rows["init"] == init)]
                 means = part.groupby("layer")[column].mean().reindex(layers)
                 height = np.arange(len(layers)) + (i - 2.5) * 0.12
                 axis.plot(means, height, MARKERS[init], color=COLORS[init], label=init)
-            axis.set(xscale="log", title="revised" if revise else "not revised")
+            axis.set(xscale=scale, title=title)
             axis.xaxis.set_major_formatter(ScalarFormatter())
-            axis.xaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].set_yticks(range(len(layers)), layers)
         axes[0, 0].invert_yaxis()
         figure.supxlabel(label, fontsize=8)
