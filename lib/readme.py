@@ -1,6 +1,5 @@
 """The README's numbers, written from the committed tables so that they never drift apart."""
 
-import json
 import re
 
 from . import results
@@ -13,7 +12,7 @@ INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "opt
 
 def update(text):
     """The README's text with every marked block made anew from the committed results."""
-    blocks = {"claims": claims_block(), "accuracy": accuracy_block(), "times": times_block()}
+    blocks = {"claims": claims_block(), "accuracy": accuracy_block()}
     for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(pattern, rf"\g<1>{block}\g<2>", text, flags=re.S)
@@ -65,15 +64,3 @@ def accuracy_block():
 def _by_bits_and_budget(key):
     bits, budget = key
     return bits, budget < 0, budget
-
-
-def times_block():
-    """How long the committed run took, and on what."""
-    manifest = json.loads((results.results_folder(REFERENCE) / "manifest.json").read_text())
-    hardware, seconds = manifest["hardware"], manifest["seconds"]
-    each = ", ".join(f"{name} {value / 60:.0f}" for name, value in seconds.items())
-    return (
-        f"`{REFERENCE}` took {sum(seconds.values()) / 60:.0f} minutes ({each}) on "
-        f"{hardware['cores']} cores of an {hardware['processor']} "
-        f"({', '.join(hardware['instructions'])}), torch {manifest['packages']['torch']}.\n"
-    )
