@@ -296,7 +296,9 @@ def kernel_pid(repository):
 def start_reproduction(repository):
     """Start the command line on the small repository, in a process of its own."""
     code = (
-        "import pathlib, sys; from lib import __main__, results; "
+        # A background job is born ignoring Ctrl-C, and so would what it starts.
+        "import pathlib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from lib import __main__, results; "
         f"results.ROOT = pathlib.Path({str(repository)!r}); "
         "sys.exit(__main__.main(['reproduce', 'toy']))"
     )
