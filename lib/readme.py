@@ -6,7 +6,7 @@ from . import results
 from .comparison import REFERENCE
 
 PATH = results.ROOT / "README.md"
-UNITS = {"C1": "% of time", "C2": "points of top-1"}
+UNITS = {"C1": "% of time saved", "C2": "points of top-1"}
 INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "optimal")
 
 
@@ -22,18 +22,34 @@ def update(text):
 
 
 def claims_block():
-    """The claims, one row each."""
+    """The claims, one row each, side by side for every trained network."""
+    table = results.read_table(REFERENCE, "claims")
+    networks = list(dict.fromkeys(table["network"]))
     lines = [
-        "| Claim | Scope | Network | Against | Paper | Measured | 95 % interval | Verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| Claim | Scope | Against | Paper | {' | '.join(networks)} |",
+        "| --- " * (4 + len(networks)) + "|",
     ]
-    for row in results.read_table(REFERENCE, "claims").itertuples():
+    for (claim, scope, baseline), rows in table.groupby(["claim", "scope", "baseline"], sort=False):
+        found = {row.network: row for row in rows.itertuples()}
+        cells = [_verdict(found[name]) if name in found else "" for name in networks]
         lines.append(
-            f"| {row.claim} | {row.scope} | {row.network} | {row.baseline} | {row.paper:g} "
-            f"| {row.measured:.1f} {UNITS[row.claim]} | {row.low:.1f} to {row.high:.1f} "
-            f"| **{row.verdict}** |"
+            f"| {claim}, {UNITS[claim]} | {scope} | {baseline} | {rows['paper'].iloc[0]:g} "
+            f"| {' | '.join(cells)} |"
         )
-    return "\n".join(lines) + "\n"
+    summary = ". ".join(_summary(claim, rows) for claim, rows in table.groupby("claim"))
+    note = f"{summary}. C1 in `conv` times the convolutions, which the networks share."
+    return "\n".join(lines) + f"\n\n{note}\n"
+
+
+def _summary(claim, rows):
+    counts = rows["verdict"].value_counts()
+    verdicts = ", ".join(f"{word} in {count} of {len(rows)}" for word, count in counts.items())
+    least, most = rows["measured"].min(), rows["measured"].max()
+    return f"{claim}: {least:.1f} to {most:.1f} {UNITS[claim]}, {verdicts}"
+
+
+def _verdict(row):
+    return f"{row.measured:.1f} [{row.low:.1f}, {row.high:.1f}] **{row.verdict}**"
 
 
 def accuracy_block():

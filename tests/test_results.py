@@ -166,6 +166,17 @@ def test_repeated_keys_are_compared_in_their_order(root, capsys):
     assert (found["shared"], found["agree"]) == (3, 2)
 
 
+def test_rows_of_a_classifier_trained_otherwise_are_not_compared(root, capsys):
+    layers = pd.DataFrame({"layer": ["conv1", "fc6"], "weight": 0.0, "density": 1.0})
+    for name, given in (("smoke", {"epochs": 1}), (comparison.REFERENCE, {"n_test": 10_000})):
+        results.write_table(layers, name, "density")
+        results.write_table(accuracy(), name, "accuracy")
+        provenance.write_manifest(name, {}, {"01-train": given})
+    found = comparison.compare_tables("smoke").set_index("table")["shared"]
+    assert found.to_dict() == {"density": 1, "accuracy": 0}
+    assert "trained otherwise" in capsys.readouterr().out
+
+
 def test_the_reference_itself_is_compared_with_its_last_commit(root):
     def git(*arguments):
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")

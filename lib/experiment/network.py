@@ -88,6 +88,8 @@ def _fast(convolutions):
     if precision() == torch.bfloat16:
         half = _copy(convolutions).to(torch.bfloat16, memory_format=torch.channels_last)
         return lambda images: half(images.to(torch.bfloat16, memory_format=torch.channels_last))
+    if not torch.backends.nnpack.is_available():
+        return lambda images: convolutions(images.contiguous(memory_format=torch.channels_last))
 
     def winograd(images):
         # conv1's stride needs oneDNN; NNPACK's Winograd and FFT halve the time of the others

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -105,22 +106,35 @@ def _papermill(notebook, output, parameters, timeout):
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
     }
-    # Its own process group: Ctrl-C reaches us alone, and we end the whole tree. It inherits
-    # the lock, so that a run that outlives us (killed outright) still keeps others out.
-    process = subprocess.Popen(
-        command,
-        cwd=results.ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        close_fds=False,
-    )
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return "timeout"
-    finally:
-        _end(process)
+    with _ipython_folder() as ipython:
+        # Its own process group: Ctrl-C reaches us alone, and we end the whole tree. It inherits
+        # the lock, so that a run that outlives us (killed outright) still keeps others out.
+        process = subprocess.Popen(
+            command,
+            cwd=results.ROOT,
+            env=environment | {"IPYTHONDIR": ipython},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            close_fds=False,
+        )
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return "timeout"
+        finally:
+            _end(process)
+
+
+@contextlib.contextmanager
+def _ipython_folder():
+    """Settings of IPython for one run: the reader's own and their startup files stay out."""
+    with tempfile.TemporaryDirectory() as folder:
+        profile = Path(folder, "profile_default")
+        profile.mkdir()
+        # Else every kernel warns that what it says to papermill, on this machine, is plain text.
+        quiet = 'get_config().IPKernelApp.log_level = "ERROR"\n'
+        (profile / "ipython_kernel_config.py").write_text(quiet)
+        yield folder
 
 
 def _end(process):
