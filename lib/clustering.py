@@ -1,13 +1,16 @@
 """`cluster`: validate the weights, initialize, iterate, label."""
 
+import math
 import operator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from .engine import FEW, BinnedWeights, in_order
+from .engine.keys import thresholds
 from .initialization import INITIALIZATIONS
-from .lloyd import SortedCells, TextbookCells, lloyd, nearest
+from .lloyd import OrderedCells, TextbookCells, lloyd
 from .optimal import MAX_CLUSTERS as MAX_OPTIMAL
 
 MAX_CLUSTERS = 65_536
@@ -100,29 +103,63 @@ def cluster(
     -----
     Sums are in float64. O(n log n) to sort, O(k log n) an iteration, O(n log k) to label.
     """
-    values = flat_array(weights)
-    importance = _importance(sample_weight, weights)
-    n_clusters = check_n_clusters(n_clusters)
-    _check_options(gamma, max_iter, tol)
-    cells = sorted_cells(values, importance)
-    initial = initial_centers(cells, n_clusters, init, gamma=gamma, seed=seed)
-    path = lloyd(cells, initial, revise=revise, max_iter=max_iter, tol=tol)
-    labels = label(values, path.centers)
-    counts = np.bincount(labels, minlength=n_clusters)
-
-    def like_weights(array):
-        return torch.from_numpy(array).to(weights.device) if torch.is_tensor(weights) else array
-
-    return Clustering(
-        like_weights(path.centers),
-        like_weights(counts),
-        like_weights(labels.reshape(weights.shape)),
-        float(path.history[-1]),
-        path.n_iter,
-        path.history,
-        path.converged,
-        like_weights(initial),
+    return Prepared(weights, sample_weight).cluster(
+        n_clusters, init=init, gamma=gamma, revise=revise, max_iter=max_iter, tol=tol, seed=seed
     )
+
+
+class Prepared:
+    """Weights prepared once, to be clustered any number of times.
+
+    Parameters
+    ----------
+    weights, sample_weight
+        As of `cluster`. The weights must not change as long as the object is used: their labels
+        are looked up in them. Not for use by several threads at once.
+    """
+
+    def __init__(self, weights, sample_weight=None):
+        self._like = weights
+        self.ordered = ordered(weights, sample_weight)
+
+    def cluster(
+        self,
+        n_clusters,
+        *,
+        init="weight-distribution",
+        gamma=1 / 3,
+        revise=True,
+        max_iter=None,
+        tol=0.0,
+        seed=0,
+        labels=True,
+    ):
+        """As `cluster`; the labels are None if `labels` is False."""
+        n_clusters = check_n_clusters(n_clusters)
+        _check_options(gamma, max_iter, tol)
+        initial = initial_centers(self.ordered, n_clusters, init, gamma=gamma, seed=seed)
+        cells = OrderedCells(self.ordered)
+        path = lloyd(cells, initial, revise=revise, max_iter=max_iter, tol=tol)
+        some_unimportant = len(self.ordered) < self.ordered.n_labels
+        found = label(self.ordered, path.centers) if labels or some_unimportant else None
+        counts = np.diff(cells.bounds)
+        if some_unimportant:  # they have labels, but no rank
+            counts = np.bincount(found, minlength=n_clusters)
+        return Clustering(
+            self._as_given(path.centers),
+            self._as_given(counts),
+            self._as_given(found.reshape(self._like.shape)) if labels else None,
+            float(path.history[-1]),
+            path.n_iter,
+            path.history,
+            path.converged,
+            self._as_given(initial),
+        )
+
+    def _as_given(self, array):
+        """Array as a tensor on the weights' device if they are one."""
+        like = self._like
+        return torch.from_numpy(array).to(like.device) if torch.is_tensor(like) else array
 
 
 def flat_array(weights):
@@ -150,19 +187,28 @@ def flat_array(weights):
     return np.ascontiguousarray(values.reshape(-1))
 
 
-def sorted_cells(values, importance=None):
-    """Sort checked flat weights once, for any number of initializations and iterations."""
-    if importance is None:
-        return SortedCells(_check_finite(np.sort(values)))
-    order = np.argsort(values, kind="stable")
-    _check_finite(values[order])
-    order = order[importance[order] > 0]
-    return SortedCells(values[order], importance[order])
+def ordered(weights, sample_weight=None):
+    """Weights in order, for any number of initializations and iterations; checks as `cluster`."""
+    kind = str(getattr(weights, "dtype", "")).removeprefix("torch.")
+    if kind in ("float16", "bfloat16") and math.prod(weights.shape) > FEW:
+        return BinnedWeights(_bits(weights), kind, _importance(sample_weight, weights))
+    found = in_order(flat_array(weights), _importance(sample_weight, weights))
+    for extreme in found[[0, len(found) - 1]]:
+        if abs(extreme) > MAX_MAGNITUDE:
+            raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
+    return found
 
 
-def initial_centers(cells, n_clusters, init, *, gamma=1 / 3, seed=0):
-    """Initial centers for sorted weights; float64, ascending, of shape (n_clusters,)."""
-    weights = cells.weights
+def _bits(weights):
+    """The bits of 16-bit weights; flat uint16."""
+    if torch.is_tensor(weights):
+        weights = weights.detach().cpu().contiguous().view(torch.int16).numpy()
+    return np.ascontiguousarray(weights).reshape(-1).view(np.uint16)
+
+
+def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
+    """Initial centers for weights in order; float64, ascending, of shape (n_clusters,)."""
+    given = callable(init)
     if isinstance(init, str):
         if init not in INITIALIZATIONS:
             raise ValueError(f"init={init!r} is unknown: choose from {', '.join(INITIALIZATIONS)}.")
@@ -173,11 +219,11 @@ def initial_centers(cells, n_clusters, init, *, gamma=1 / 3, seed=0):
             )
         init = INITIALIZATIONS[init]
     if callable(init):
-        distinct = _few_distinct(weights, n_clusters)
+        distinct = weights.distinct(n_clusters)
         if distinct is not None:
-            return distinct
-        options = {"sample_weight": cells.sample_weight, "gamma": gamma, "seed": seed}
-        init = init(weights, n_clusters, **options)
+            return np.pad(distinct, (0, n_clusters - len(distinct)), mode="edge")
+        options = {"sample_weight": weights.sample_weight, "gamma": gamma, "seed": seed}
+        init = init(np.asarray(weights) if given else weights, n_clusters, **options)
     if torch.is_tensor(init):
         init = init.detach().cpu().double().numpy()
     centers = np.array(init, dtype=np.float64)
@@ -189,11 +235,11 @@ def initial_centers(cells, n_clusters, init, *, gamma=1 / 3, seed=0):
     return np.sort(centers)
 
 
-def label(values, centers):
-    """Nearest center of each flat weight, in the smallest unsigned dtype that fits."""
+def label(weights, centers):
+    """Nearest center of each of the weights, in the smallest unsigned dtype that fits; flat."""
     distinct, first = np.unique(centers, return_index=True)
-    labels = np.empty(len(values), np.uint8 if len(centers) <= 256 else np.uint16)
-    nearest(values, distinct, labels)
+    labels = np.empty(weights.n_labels, np.uint8 if len(centers) <= 256 else np.uint16)
+    weights.label(thresholds(distinct, weights.dtype), labels)
     return labels if len(distinct) == len(centers) else first.astype(labels.dtype)[labels]
 
 
@@ -202,9 +248,8 @@ def textbook_cluster(
 ):
     """As `cluster`, by textbook Lloyd: O(n k) an iteration. For comparison; returns its `Path`."""
     values = flat_array(weights)
-    initial = initial_centers(
-        sorted_cells(values), check_n_clusters(n_clusters), init, gamma=gamma, seed=seed
-    )
+    n_clusters = check_n_clusters(n_clusters)
+    initial = initial_centers(ordered(weights), n_clusters, init, gamma=gamma, seed=seed)
     return lloyd(TextbookCells(values), initial, revise=revise, max_iter=max_iter)
 
 
@@ -230,16 +275,6 @@ def _check_options(gamma, max_iter, tol):
         raise ValueError(f"tol={tol} must be finite and at least 0.")
 
 
-def _check_finite(ordered):
-    """Sorted weights unchanged: NaN and infinity would stand at the ends."""
-    for extreme in (ordered[0], ordered[-1]):
-        if not np.isfinite(extreme):
-            raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
-        if abs(float(extreme)) > MAX_MAGNITUDE:
-            raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
-    return ordered
-
-
 def _importance(sample_weight, weights):
     """`sample_weight` as a flat float64 array, or None."""
     if sample_weight is None:
@@ -259,13 +294,3 @@ def _importance(sample_weight, weights):
     if not importance.any():
         raise ValueError("sample_weight is 0 everywhere: give at least one weight importance.")
     return importance
-
-
-def _few_distinct(weights, n_clusters):
-    """Every distinct weight, the largest repeated, or None if there are more than `n_clusters`."""
-    distinct = weights[:1]
-    for start in range(0, len(weights), 1 << 20):  # stop early: few tensors need a full scan
-        distinct = np.union1d(distinct, weights[start : start + (1 << 20)])
-        if len(distinct) > n_clusters:
-            return None
-    return np.pad(distinct.astype(np.float64), (0, n_clusters - len(distinct)), mode="edge")

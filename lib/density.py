@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .engine import in_order
+
 N_RANKS = 8192
 
 
@@ -36,11 +38,10 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
 
     Parameters
     ----------
-    weights : array of shape (n,)
+    weights : array of shape (n,), or weights in order (`lib.engine`)
         Ascending, finite, at least two distinct values.
     sample_weight : float64 array of shape (n,), optional
         Positive, in the order of `weights`.
-
     n_ranks : int
         The resolution.
 
@@ -50,20 +51,18 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
 
     Notes
     -----
-    O(n_ranks log n) without `sample_weight`.
+    O(n_ranks log n).
     """
+    weights = in_order(weights, sample_weight)
     n = len(weights)
     logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, 2 * n))
     ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
     ranks[0], ranks[-1] = 0, n - 1
     edges = np.unique(weights[ranks])
-    ends = np.searchsorted(weights, edges, side="right")
+    ends = weights.rank(np.nextafter(edges.astype(weights.dtype), np.inf, dtype=weights.dtype))
     ends[0] = 0  # the first bin holds its left edge too
-    if sample_weight is None:
-        mass = np.diff(ends) / n
-    else:
-        mass = np.add.reduceat(sample_weight, ends[:-1]) / sample_weight.sum()
-    return Density(edges.astype(np.float64), mass)
+    mass = weights.ranges(ends[:-1], ends[1:])[:, 0]
+    return Density(edges, mass / mass.sum())
 
 
 def power_quantiles(density, gamma, probabilities):

@@ -4,7 +4,7 @@ All share one signature, so that the table can call any of them; each says what 
 
 Parameters
 ----------
-weights : float32 or float64 array of shape (n,)
+weights : array of shape (n,), or weights in order (`lib.engine`)
     Ascending, finite, with at least `n_clusters` distinct values.
 n_clusters : int
 sample_weight : float64 array of shape (n,), optional
@@ -22,7 +22,7 @@ float64 array of shape (n_clusters,)
 import numpy as np
 
 from .density import adaptive_density, power_quantiles
-from .lloyd import first_of_cells
+from .engine.keys import thresholds
 from .optimal import optimal_centers
 
 
@@ -30,12 +30,12 @@ def random(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
     """`n_clusters` observed weights (Forgy 1965), drawn without replacement by `seed`."""
     p = None if sample_weight is None else sample_weight / sample_weight.sum()
     drawn = np.random.default_rng(seed).choice(len(weights), n_clusters, replace=False, p=p)
-    return weights[np.sort(drawn)].astype(np.float64)
+    return np.float64(weights[np.sort(drawn)])
 
 
 def linear(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
     """Equal steps from the smallest to the largest weight (Han et al. 2016, section 3.1)."""
-    return np.linspace(float(weights[0]), float(weights[-1]), n_clusters)
+    return np.linspace(float(weights[0]), float(weights[len(weights) - 1]), n_clusters)
 
 
 def density(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
@@ -46,7 +46,7 @@ def density(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
     else:
         cumulative = np.cumsum(sample_weight)
         ranks = np.searchsorted(cumulative, probabilities * cumulative[-1])
-    return weights[np.minimum(ranks.astype(np.int64), len(weights) - 1)].astype(np.float64)
+    return np.float64(weights[np.minimum(ranks.astype(np.int64), len(weights) - 1)])
 
 
 def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
@@ -55,7 +55,7 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
     Arthur and Vassilvitskii (2007), without local trials. The draw is in two steps, the cell by
     its inertia and the weight within it, and a new center changes only its neighbours' cells.
     """
-    rng = np.random.default_rng(seed)
+    weights, rng = np.asarray(weights), np.random.default_rng(seed)
 
     def distances(j):
         members = slice(bounds[j], bounds[j + 1])
@@ -78,8 +78,9 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
         bounds = np.insert(bounds, new, bounds[new])
         low, high = max(new - 1, 0), min(new + 1, len(centers) - 1)
         start, stop = bounds[low], bounds[high + 1]
-        first = first_of_cells(weights[start:stop], centers[low : high + 1])
-        bounds[low : high + 1] = start + first
+        bounds[low] = start
+        first = thresholds(centers[low : high + 1], weights.dtype)
+        bounds[low + 1 : high + 1] = start + np.searchsorted(weights[start:stop], first)
         costs[low : high + 1] = [distances(j).sum() for j in range(low, high + 1)]
     return centers
 

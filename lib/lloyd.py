@@ -1,6 +1,6 @@
 """Lloyd's algorithm in one dimension, and the automatic revision of its centers.
 
-One loop, `lloyd`, and two ways to assign weights to centers: `SortedCells`, where an iteration is
+One loop, `lloyd`, and two ways to assign weights to centers: `OrderedCells`, where an iteration is
 k binary searches, and `TextbookCells`, which compares every weight with every center. Both apply
 the same rule, so both take the same path: a weight belongs to the nearest center, and to the lower
 one of two equally near. Of equal centers only the first is ever nearest.
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-BLOCK = 256  # weights in a leaf of the tree of sums
+from .engine.keys import thresholds
+
 CHUNKS = 64  # partial sums of a parallel pass: fixed, so that the result never depends on threads
 
 
@@ -30,7 +31,7 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
 
     Parameters
     ----------
-    cells : SortedCells or TextbookCells
+    cells : OrderedCells or TextbookCells
     centers : float64 array of shape (n_clusters,)
         Ascending; not modified.
     revise : bool
@@ -142,34 +143,28 @@ class _Cells:
         return np.maximum(0.0, self.square + offset * (offset * self.mass - 2 * self.total))
 
 
-class SortedCells(_Cells):
-    """Cells of sorted weights: contiguous, found by binary search, summed by a tree of sums.
-
-    Differences of prefix sums would lose the small weights beside one huge outlier.
+class OrderedCells(_Cells):
+    """Cells of weights in order: contiguous, so that an iteration is k searches and sums of ranges.
 
     Parameters
     ----------
-    weights : array of shape (n,)
-        Ascending, finite, float32 or float64.
-    sample_weight : float64 array of shape (n,), optional
-        Positive, in the order of `weights`.
+    weights : SortedWeights or BinnedWeights
+        Of `lib.engine`.
     """
 
-    def __init__(self, weights, sample_weight=None):
-        self.weights, self.sample_weight = weights, sample_weight
-        self.origin = float(weights[len(weights) // 2])
-        sums = _block_sums(weights, sample_weight, self.origin)
-        self.tree = _sum_tree(sums)
+    def __init__(self, weights):
+        self.weights, self.origin = weights, weights.origin
         self.bounds = None
 
     def assign(self, centers):
         """Assign every weight to its nearest center; True if any label changed. O(k log n)."""
         distinct, first = np.unique(centers, return_index=True)
         bounds = np.full(len(centers) + 1, len(self.weights))
-        bounds[first] = first_of_cells(self.weights, distinct)
+        bounds[first[0]] = 0
+        bounds[first[1:]] = self.weights.rank(thresholds(distinct, self.weights.dtype))
         # an empty cell starts where the next one does
         bounds = np.minimum.accumulate(bounds[::-1])[::-1]
-        self.mass, self.total, self.square = self._sums(bounds[:-1], bounds[1:])
+        self.mass, self.total, self.square = self.weights.ranges(bounds[:-1], bounds[1:]).T
         moved = self.bounds is None or not np.array_equal(bounds, self.bounds)
         self.bounds = bounds
         return moved
@@ -177,13 +172,11 @@ class SortedCells(_Cells):
     def lower_parts(self, means):
         """Mass and total of the weights at or below the mean of their cell."""
         self.n_splits_tried += 1
-        ends = _ends_in_cells(self.weights, self.bounds, means)
-        return self._sums(self.bounds[:-1], ends)[:2]
-
-    def _sums(self, starts, stops):
-        return _range_sums(
-            self.weights, self.sample_weight, self.origin, self.tree, starts, stops
-        ).T
+        above = means.astype(self.weights.dtype)
+        with np.errstate(over="ignore"):  # infinity is above the largest
+            above = np.where(above > means, above, np.nextafter(above, np.inf, dtype=above.dtype))
+        ends = np.clip(self.weights.rank(above), self.bounds[:-1], self.bounds[1:])
+        return self.weights.ranges(self.bounds[:-1], ends)[:, :2].T
 
 
 class TextbookCells(_Cells):
@@ -226,109 +219,6 @@ def _nearer(weight, low, high):
     comparing neighbours in turn finds the nearest of all.
     """
     return weight - low > high - weight
-
-
-@njit(cache=True, parallel=True)
-def nearest(weights, centers, labels):
-    """Write each weight's nearest center into `labels`: O(n log k).
-
-    `weights` and `labels` are of shape (n,), `centers` float64, ascending and distinct.
-    """
-    for i in prange(len(weights)):
-        weight = np.float64(weights[i])
-        low, high = 0, len(centers) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            if _nearer(weight, centers[middle - 1], centers[middle]):
-                low = middle
-            else:
-                high = middle - 1
-        labels[i] = low
-
-
-@njit(cache=True)
-def first_of_cells(weights, centers):
-    """Index of the first weight of each cell; int64 of shape (k,)."""
-    first = np.zeros(len(centers), np.int64)
-    for j in range(1, len(centers)):
-        low, high = first[j - 1], len(weights)
-        while low < high:
-            middle = (low + high) // 2
-            if _nearer(np.float64(weights[middle]), centers[j - 1], centers[j]):
-                high = middle
-            else:
-                low = middle + 1
-        first[j] = low
-    return first
-
-
-@njit(cache=True)
-def _ends_in_cells(weights, bounds, means):
-    """One past the last weight at or below each cell's mean; int64 of shape (k,)."""
-    ends = bounds[:-1].copy()
-    for j in range(len(means)):
-        low, high = bounds[j], bounds[j + 1]
-        while low < high:
-            middle = (low + high) // 2
-            if weights[middle] <= means[j]:
-                low = middle + 1
-            else:
-                high = middle
-        ends[j] = low
-    return ends
-
-
-@njit(cache=True, parallel=True)
-def _block_sums(weights, sample_weight, origin):
-    """Sums of mass, mass * value, mass * value ** 2 in each block; float64 of shape (b, 3)."""
-    n_blocks = -(-len(weights) // BLOCK)
-    sums = np.zeros((n_blocks, 3))
-    for b in prange(n_blocks):
-        for i in range(b * BLOCK, min((b + 1) * BLOCK, len(weights))):
-            mass = 1.0 if sample_weight is None else sample_weight[i]
-            value = np.float64(weights[i]) - origin
-            sums[b, 0] += mass
-            sums[b, 1] += mass * value
-            sums[b, 2] += mass * value * value
-    return sums
-
-
-@njit(cache=True)
-def _sum_tree(leaves):
-    """Binary tree of sums: node i is the sum of nodes 2 i and 2 i + 1, the leaves come last."""
-    n = len(leaves)
-    tree = np.zeros((2 * n, 3))
-    tree[n:] = leaves
-    for i in range(n - 1, 0, -1):
-        tree[i] = tree[2 * i] + tree[2 * i + 1]
-    return tree
-
-
-@njit(cache=True)
-def _range_sums(weights, sample_weight, origin, tree, starts, stops):
-    """Sums, as of a block, of the weights from each start to its stop; float64 (k, 3)."""
-    sums = np.zeros((len(starts), 3))
-    for j in range(len(starts)):
-        left, right = -(-starts[j] // BLOCK), stops[j] // BLOCK  # the whole blocks between
-        head_end = min(left * BLOCK, stops[j])
-        tail_start = max(right * BLOCK, head_end)
-        for start, stop in ((starts[j], head_end), (tail_start, stops[j])):
-            for i in range(start, stop):
-                mass = 1.0 if sample_weight is None else sample_weight[i]
-                value = np.float64(weights[i]) - origin
-                sums[j, 0] += mass
-                sums[j, 1] += mass * value
-                sums[j, 2] += mass * value * value
-        left, right = left + len(tree) // 2, right + len(tree) // 2
-        while left < right:
-            if left % 2:
-                sums[j] += tree[left]
-                left += 1
-            if right % 2:
-                right -= 1
-                sums[j] += tree[right]
-            left, right = left // 2, right // 2
-    return sums
 
 
 @njit(cache=True, parallel=True)

@@ -1,11 +1,15 @@
 """Globally optimal centers by dynamic programming over weighted bins of the weights."""
 
+from itertools import pairwise
+
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from .density import adaptive_density, power_quantiles
+from .engine import in_order
 
 N_BINS = 8192
+BOUND_BINS = 65_536
 MAX_CLUSTERS = 4096  # the table of cuts grows with their square
 
 
@@ -22,7 +26,7 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
 
     Parameters
     ----------
-    weights : array of shape (n,)
+    weights : array of shape (n,), or weights in order (`lib.engine`)
         Ascending, finite.
     n_clusters : int
         At most the number of distinct weights.
@@ -34,48 +38,83 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     float64 array of shape (n_clusters,)
         Ascending.
     """
+    weights = in_order(weights, sample_weight)
     starts = _bin_starts(weights, max(N_BINS, 4 * n_clusters))
-    origin = float(weights[len(weights) // 2])
-    sums = _bin_sums(weights, sample_weight, starts, origin)
-    # Summed outward from the middle: one huge outlier does not drown the sums of all others.
-    below, above = np.split(sums, [sums.shape[1] // 2], axis=1)
-    prefix = np.hstack(
-        [-np.cumsum(below[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1)), np.cumsum(above, axis=1)]
-    )
+    sums = weights.ranges(starts, np.append(starts[1:], len(weights))).T
+    prefix = _prefix_sums(sums)
     bounds = _best_bounds(prefix, n_clusters)
     mass, total = np.diff(prefix[:2, bounds], axis=1)
-    return origin + total / mass
+    return weights.origin + total / mass
+
+
+def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=BOUND_BINS):
+    """A lower bound on the inertia of any `n_clusters` centers.
+
+    For given centers c, a weight x costs f(x) = min (x - c)^2 = x^2 - g(x), where g(x) =
+    max (2 x c - c^2) is convex. In a bin from a to b therefore g(x) <= ((b - x) g(a) +
+    (x - a) g(b)) / (b - a), and
+
+        f(x) >= ((b - x) f(a) + (x - a) f(b)) / (b - a) - (x - a) (b - x),
+
+    whether or not a boundary between cells splits the bin; if none does, both sides are equal.
+    Summed over the weights, the right side is the cost of the same centers for weighted points at
+    the edges of the bins, less a constant. Of that problem the dynamic program finds the exact
+    optimum, since points need not be split. So no centers are better than its optimum less the
+    constant, and only the n_clusters - 1 bins that optimal boundaries split lose anything.
+
+    Parameters
+    ----------
+    weights, n_clusters, sample_weight
+        As of `optimal_centers`.
+    n_bins : int
+        The loss falls with the square of their number.
+
+    Returns
+    -------
+    float
+        Less a margin above the rounding of its sums; at least 0.
+    """
+    weights = in_order(weights, sample_weight)
+    starts = _bin_starts(weights, max(n_bins, 4 * n_clusters))
+    edges = np.append(weights[starts], weights[[len(weights) - 1]]) - weights.origin
+    mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
+    width = np.diff(edges)
+    offset = np.maximum(0.0, total - mass * edges[:-1])  # sum of x - a
+    spread = np.maximum(0.0, square - edges[:-1] * (2 * total - mass * edges[:-1]))
+    upper = np.divide(offset, width, out=np.zeros_like(width), where=width > 0)
+    points = np.append(mass - upper, 0.0) + np.append(0.0, upper)
+    sums = np.stack([points, points * edges, points * edges**2])
+    sums = sums[:, points > 0]
+    prefix = _prefix_sums(sums)
+    bounds = _best_bounds(prefix, min(n_clusters, sums.shape[1]))
+    cost = sum(_cost(prefix, i, j) for i, j in pairwise(bounds))
+    constant = np.sum(width * offset - spread)
+    margin = 1e-15 * n_clusters * sums[2].sum()
+    return max(0.0, float(cost - constant - margin))
+
+
+def _prefix_sums(sums):
+    """Sums before each bin; float64 of shape (3, n_bins + 1).
+
+    Summed outward from the middle: one huge outlier does not drown the sums of all others.
+    """
+    below, above = np.split(sums, [sums.shape[1] // 2], axis=1)
+    return np.hstack(
+        [-np.cumsum(below[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1)), np.cumsum(above, axis=1)]
+    )
 
 
 def _bin_starts(weights, n_bins):
-    """Index of the first weight of each bin; equal weights share a bin."""
-    starts = np.concatenate([[0], np.flatnonzero(weights[1:] != weights[:-1]) + 1])
-    if len(starts) <= n_bins:
-        return starts
-    # Half the bins by density, half evenly over the distinct values: one huge outlier would
+    """Rank of the first weight of each bin; equal weights share a bin."""
+    distinct = weights.distinct(n_bins)
+    if distinct is not None:
+        return weights.rank(distinct)
+    # Half the bins by density, half evenly over the distinct weights: one huge outlier would
     # otherwise draw nearly all edges into the gap beside it.
     probabilities = np.linspace(0, 1, n_bins // 2, endpoint=False)
-    edges = power_quantiles(adaptive_density(weights), 1 / 3, probabilities)
-    by_density = np.searchsorted(weights, edges.astype(weights.dtype))
-    evenly = starts[np.linspace(0, len(starts) - 1, n_bins // 2).astype(np.int64)]
-    return np.unique(np.concatenate([by_density, evenly]))
-
-
-@njit(cache=True, parallel=True)
-def _bin_sums(weights, sample_weight, starts, origin):
-    """Mass, first and second moment about `origin` of each bin; float64 of shape (3, n_bins)."""
-    sums = np.zeros((3, len(starts)))
-    for b in prange(len(starts)):
-        stop = starts[b + 1] if b + 1 < len(starts) else len(weights)
-        mass = total = square = 0.0
-        for i in range(starts[b], stop):
-            m = 1.0 if sample_weight is None else sample_weight[i]
-            value = np.float64(weights[i]) - origin
-            mass += m
-            total += m * value
-            square += m * value * value
-        sums[0, b], sums[1, b], sums[2, b] = mass, total, square
-    return sums
+    by_density = power_quantiles(adaptive_density(weights), 1 / 3, probabilities)
+    evenly = weights.starts_of_distinct(n_bins // 2)
+    return np.unique(np.concatenate([weights.rank(by_density), evenly]))
 
 
 @njit(cache=True)

@@ -1,12 +1,15 @@
-"""Lloyd on sorted weights against textbook Lloyd, and the revision of centers."""
+"""Lloyd on weights in order against textbook Lloyd, and the revision of centers."""
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.clustering import label
-from lib.lloyd import SortedCells, TextbookCells, first_of_cells, lloyd, nearest, revised
+from lib import clustering
+from lib.engine.binned import BinnedWeights
+from lib.engine.keys import thresholds
+from lib.engine.ordered import SortedWeights
+from lib.lloyd import OrderedCells, TextbookCells, lloyd, revised
 
 settings.register_profile(  # compiling takes seconds, and every run tries the same examples
     "core",
@@ -63,13 +66,29 @@ def problems(draw, values=ordinary):
     return weights, np.sort(np.array(centers, dtype=np.float64)), sample_weight
 
 
+def orders(weights, sample_weight=None):
+    """Every way to put weights in order that takes these."""
+    yield SortedWeights(weights, sample_weight)
+    single = weights.astype(np.float32)
+    if (single == weights).all():
+        yield BinnedWeights(single.view(np.uint32), sample_weight=sample_weight)
+
+
+def sorted_cells(weights):
+    return OrderedCells(SortedWeights(weights))
+
+
+def label(weights, centers):
+    (labels, *others) = (clustering.label(order, centers) for order in orders(weights))
+    for other in others:
+        np.testing.assert_array_equal(labels, other)
+    return labels
+
+
 def both(weights, centers, sample_weight, **options):
-    order = np.argsort(weights, kind="stable")
-    importance = None if sample_weight is None else sample_weight[order]
-    return (
-        lloyd(SortedCells(weights[order], importance), centers, **options),
-        lloyd(TextbookCells(weights, sample_weight), centers, **options),
-    )
+    """Paths over the weights in order, and the textbook's last."""
+    cells = [OrderedCells(order) for order in orders(weights, sample_weight)]
+    return [lloyd(c, centers, **options) for c in (*cells, TextbookCells(weights, sample_weight))]
 
 
 def rounding(weights, sample_weight=None):
@@ -90,11 +109,12 @@ def assert_same(path, other, weights):
 @given(problem=problems())
 def test_sorted_and_textbook_take_the_same_path(revise, problem):
     weights, centers, sample_weight = problem
-    path, other = both(weights, centers, sample_weight, revise=revise)
-    assert_same(path, other, weights)
-    np.testing.assert_allclose(
-        path.history, other.history, rtol=1e-9, atol=rounding(weights, sample_weight)
-    )
+    *paths, textbook = both(weights, centers, sample_weight, revise=revise)
+    for path in paths:
+        assert_same(path, textbook, weights)
+        np.testing.assert_allclose(
+            path.history, textbook.history, rtol=1e-9, atol=rounding(weights, sample_weight)
+        )
 
 
 @pytest.mark.parametrize("revise", [False, True])
@@ -102,9 +122,10 @@ def test_sorted_and_textbook_take_the_same_path(revise, problem):
 def test_same_path_with_ties_and_duplicates(revise, problem):
     """Sums of eighths are exact, so that weights do stand exactly on midpoints."""
     weights, centers, sample_weight = problem
-    path, other = both(weights, centers, sample_weight, revise=revise)
-    assert path.n_iter == other.n_iter
-    np.testing.assert_array_equal(path.centers, other.centers)
+    *paths, textbook = both(weights, centers, sample_weight, revise=revise)
+    for path in paths:
+        assert path.n_iter == textbook.n_iter
+        np.testing.assert_array_equal(path.centers, textbook.centers)
 
 
 @pytest.mark.parametrize("revise", [False, True])
@@ -112,14 +133,15 @@ def test_same_path_with_ties_and_duplicates(revise, problem):
 def test_same_step_with_ties_up_to_rounding(revise, problem):
     """Means of tenths are rounded, and a later tie may fall either way: compare one step."""
     weights, centers, sample_weight = problem
-    path, other = both(weights, centers, sample_weight, revise=revise, max_iter=1)
-    np.testing.assert_allclose(path.centers, other.centers, rtol=1e-12, atol=1e-13)
+    *paths, textbook = both(weights, centers, sample_weight, revise=revise, max_iter=1)
+    for path in paths:
+        np.testing.assert_allclose(path.centers, textbook.centers, rtol=1e-12, atol=1e-13)
 
 
 @given(problem=problems(values=eighths))
 def test_textbook_in_numpy(problem):
     weights, centers, sample_weight = problem
-    path, _ = both(weights, centers, sample_weight, max_iter=1)
+    path, *_ = both(weights, centers, sample_weight, max_iter=1)
     expected, _, history = oracle(weights, centers, sample_weight, max_iter=1)
     np.testing.assert_allclose(path.centers, expected, rtol=1e-12, atol=1e-13)
     tolerance = rounding(weights, sample_weight)
@@ -154,7 +176,7 @@ def test_a_tie_that_only_rounding_breaks():
     weights, centers = np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.3])
     assert np.abs(0.2 - centers).argmin() == 1
     assert label(weights, centers).tolist() == [0, 1, 1]
-    assert first_of_cells(weights, centers).tolist() == [0, 1]
+    assert thresholds(centers, weights.dtype).tolist() == [0.2]
     for path in both(weights, centers, None, max_iter=1):
         np.testing.assert_allclose(path.centers, [0.1, 0.25])
 
@@ -191,7 +213,7 @@ def test_revision_repairs_emptied_centers():
 
 def test_revision_merges_the_cheapest_pair_to_split_the_cell_that_gains_most():
     weights = np.array([0.0, 0.1, 5.0, 9.0])
-    cells, centers = SortedCells(weights), np.array([0.0, 0.1, 7.0])
+    cells, centers = sorted_cells(weights), np.array([0.0, 0.1, 7.0])
     cells.assign(centers)
     np.testing.assert_allclose(np.sort(revised(cells, centers)), [0.05, 5.0, 9.0])
 
@@ -209,7 +231,7 @@ def test_revision_never_ends_worse_than_it_starts(problem):
 @given(problem=problems())
 def test_inertia_never_rises_and_is_the_direct_sum(problem):
     weights, centers, sample_weight = problem
-    path, _ = both(weights, centers, sample_weight)
+    path, *_ = both(weights, centers, sample_weight)
     tolerance = rounding(weights, sample_weight)
     assert (np.diff(path.history) <= tolerance).all()
     assert (np.diff(path.centers) >= 0).all()
@@ -222,7 +244,7 @@ def test_inertia_never_rises_and_is_the_direct_sum(problem):
 def test_neighbouring_floats_are_not_revised_in_a_circle(seed):
     rng = np.random.default_rng(seed)
     weights = np.sort(1 + rng.integers(0, 30, 30) * 2.0**-52)
-    path = lloyd(SortedCells(weights), weights[::4], revise=True, max_iter=1000)
+    path = lloyd(sorted_cells(weights), weights[::4], revise=True, max_iter=1000)
     assert path.converged
 
 
@@ -232,8 +254,8 @@ def test_an_outlier_does_not_drown_the_others(outlier):
     bulk = rng.normal(size=2000).astype(np.float32)
     weights = np.sort(np.append(bulk, np.float32(outlier)))
     start = np.array([-1.0, 0.0, 1.0])
-    expected = lloyd(SortedCells(np.sort(bulk)), start).centers
-    path = lloyd(SortedCells(weights), np.sort(np.append(start, outlier)))
+    expected = lloyd(sorted_cells(np.sort(bulk)), start).centers
+    path = lloyd(sorted_cells(weights), np.sort(np.append(start, outlier)))
     np.testing.assert_allclose(np.setdiff1d(path.centers, weights[[0, -1]]), expected, rtol=1e-12)
 
 
@@ -244,7 +266,7 @@ def test_sums_of_every_range(n, weighted):
     rng = np.random.default_rng(n)
     weights = np.sort(rng.normal(size=n))
     mass = rng.uniform(0.5, 2, n) if weighted else np.ones(n)
-    cells = SortedCells(weights, mass if weighted else None)
+    cells = OrderedCells(SortedWeights(weights, mass if weighted else None))
     cells.assign(np.sort(rng.choice(weights, min(n, 9), replace=False)))
     for j, (start, stop) in enumerate(zip(cells.bounds[:-1], cells.bounds[1:], strict=True)):
         assert cells.mass[j] == pytest.approx(mass[start:stop].sum())
@@ -253,20 +275,21 @@ def test_sums_of_every_range(n, weighted):
 
 
 @given(problem=problems())
-def test_nearest_and_first_of_cells_agree(problem):
+def test_thresholds_are_the_smallest_weights_of_their_cells(problem):
     weights, centers, _ = problem
-    weights, centers = np.sort(weights), np.unique(centers)
-    labels = np.empty(len(weights), np.uint8)
-    nearest(weights, centers, labels)
-    first = first_of_cells(weights, centers)
-    np.testing.assert_array_equal(first, np.searchsorted(labels, np.arange(len(centers))))
+    centers = np.unique(centers)
+    found = thresholds(centers, weights.dtype)
+    for threshold, low, high in zip(found, centers[:-1], centers[1:], strict=True):
+        below = np.nextafter(threshold, -np.inf, dtype=weights.dtype)
+        assert float(threshold) - low > high - float(threshold)
+        assert not float(below) - low > high - float(below)
 
 
 def test_tol_stops_early_and_counts_as_converged():
     weights = np.sort(np.random.default_rng(0).normal(size=2000))
     start = np.linspace(-3, 3, 16)
-    to_the_end = lloyd(SortedCells(weights), start)
-    path = lloyd(SortedCells(weights), start, tol=0.01)
+    to_the_end = lloyd(sorted_cells(weights), start)
+    path = lloyd(sorted_cells(weights), start, tol=0.01)
     assert path.converged
     assert path.n_iter < to_the_end.n_iter
     np.testing.assert_array_equal(path.history, to_the_end.history[: path.n_iter + 1])
@@ -279,7 +302,7 @@ def test_max_iter_ends_the_path():
     weights = np.sort(np.random.default_rng(0).normal(size=2000))
     start = np.linspace(-3, 3, 16)
     for max_iter in (0, 1, 5):
-        path = lloyd(SortedCells(weights), start, max_iter=max_iter)
+        path = lloyd(sorted_cells(weights), start, max_iter=max_iter)
         assert (path.n_iter, path.converged) == (max_iter, False)
         assert len(path.history) == max_iter + 1
-    np.testing.assert_array_equal(lloyd(SortedCells(weights), start, max_iter=0).centers, start)
+    np.testing.assert_array_equal(lloyd(sorted_cells(weights), start, max_iter=0).centers, start)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lib
 from lib.experiment.data import load_convolutions
-from lib.optimal import N_BINS, optimal_centers
+from lib.optimal import N_BINS, inertia_bound, optimal_centers
 
 
 def exhaustive(weights, n_clusters, sample_weight=None):
@@ -48,6 +48,41 @@ def test_exhaustive_search(weights, n_clusters, weighted, random):
     assert (np.diff(centers) > 0).all()
     expected = exhaustive(weights, n_clusters, mass)
     assert inertia_of(weights, centers, mass) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.floats(-30, 30), min_size=1, max_size=10, unique=True),
+    st.integers(1, 5),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_the_bound_is_the_optimum_where_no_bin_is_split(weights, n_clusters, weighted, random):
+    weights = np.sort(np.array(weights))
+    n_clusters = min(n_clusters, len(weights))
+    mass = np.array([random.choice([0.5, 1.0, 4.0]) for _ in weights]) if weighted else None
+    expected = exhaustive(weights, n_clusters, mass)
+    bound = inertia_bound(weights, n_clusters, mass)
+    assert bound <= expected + 1e-12
+    assert bound == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_bins", [8, 64, 512, 4096])
+@pytest.mark.parametrize("n_clusters", [2, 5, 16])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_bound_never_exceeds_the_optimum_where_bins_are_split(n_bins, n_clusters, weighted):
+    rng = np.random.default_rng(n_bins)
+    weights = np.sort(rng.standard_t(4, size=20_000))
+    if weighted:  # the optimum of repeated weights is an oracle for weighted ones
+        repeats = rng.integers(1, 4, len(weights))
+        exact = float(np.sum(ckwrap.ckmeans(np.repeat(weights, repeats), n_clusters).withinss))
+        bound = inertia_bound(weights, n_clusters, repeats.astype(np.float64), n_bins)
+    else:
+        exact = float(np.sum(ckwrap.ckmeans(weights, n_clusters).withinss))
+        bound = inertia_bound(weights, n_clusters, n_bins=n_bins)
+    assert 0 <= bound <= exact
+    # each boundary costs at most a bin's share of its cell, squared
+    assert 1 - bound / exact < 40 * (n_clusters / n_bins) ** 2
 
 
 def test_known_answer():
@@ -98,3 +133,6 @@ def test_real_convolutions_against_an_exact_solver(name, n_clusters, record_prop
     gap = result.inertia / exact - 1
     record_property("gap", gap)
     assert -1e-9 < gap < 1e-5
+    bound = inertia_bound(np.sort(weights), n_clusters)
+    assert bound <= exact * (1 + 1e-12)  # the sums of the exact solver are rounded, too
+    assert 1 - bound / exact < 1e-5

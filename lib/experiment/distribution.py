@@ -11,7 +11,7 @@ THINNING = 8  # a step of a drawn density holds at least so many weights: single
 
 def density_rows(layer):
     """The layer's density as steps: from each `weight` up to the next, `density`."""
-    weights = layer.cells.weights
+    weights = np.asarray(layer.ordered)
     thinned = np.append(weights[:-1:THINNING], weights[-1])
     density = adaptive_density(thinned, n_ranks=N_RANKS)
     heights = [*density.heights, 0.0]

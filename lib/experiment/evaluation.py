@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from ..clustering import flat_array, initial_centers, label, sorted_cells
-from ..lloyd import lloyd
+from ..clustering import Prepared, label
 from ..results import write_atomically
 from .data import load_images
 from .network import (
@@ -82,27 +81,24 @@ def settings(inits, bits, budgets, seeds=(0,), revisions=None, gamma=1 / 3):
 
 
 class Codebooks:
-    """The clusterings of one network's layers; each layer is sorted once."""
+    """The clusterings of one network's layers; each layer is prepared once."""
 
     def __init__(self, network, layers=tuple(LAYERS)):
         paths = {name: LAYERS[name] for name in layers}
         self.weights = {name: network.get_submodule(path).weight for name, path in paths.items()}
-        self.cells = {
-            name: sorted_cells(flat_array(weight)) for name, weight in self.weights.items()
-        }
+        self.prepared = {name: Prepared(weight) for name, weight in self.weights.items()}
 
     def centers(self, layer, setting):
         """Centers and inertia of one layer under a setting."""
-        cells = self.cells[layer]
-        k = 2**setting.bits
-        start = initial_centers(cells, k, setting.init, gamma=setting.gamma, seed=setting.seed)
-        path = lloyd(cells, start, revise=setting.revise, max_iter=setting.max_iter)
-        return path.centers, float(path.history[-1])
+        options = {"init": setting.init, "gamma": setting.gamma, "seed": setting.seed}
+        options |= {"revise": setting.revise, "max_iter": setting.max_iter, "labels": False}
+        found = self.prepared[layer].cluster(2**setting.bits, **options)
+        return found.centers.cpu().numpy(), found.inertia
 
     def shared(self, layer, centers):
         """The layer's weights, each replaced by its nearest center."""
         weight = self.weights[layer]
-        labels = torch.from_numpy(label(flat_array(weight), centers).astype(np.int32))
+        labels = torch.from_numpy(label(self.prepared[layer].ordered, centers).astype(np.int32))
         return torch.from_numpy(centers).to(weight.dtype)[labels].view_as(weight)
 
 

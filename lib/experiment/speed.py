@@ -11,8 +11,8 @@ import time
 import numpy as np
 from sklearn.cluster import KMeans
 
-from ..clustering import flat_array, initial_centers, sorted_cells
-from ..lloyd import TextbookCells, lloyd
+from ..clustering import Prepared, flat_array, initial_centers, ordered
+from ..lloyd import OrderedCells, TextbookCells, lloyd
 from .evaluation import Setting
 from .progress import progress
 
@@ -33,13 +33,15 @@ class Layer:
     def __init__(self, name, weight):
         _compile()
         self.name, self.values = name, flat_array(weight)
-        self.cells = sorted_cells(self.values)
+        self.ordered = ordered(self.values)
         self._best = {}
 
     def start(self, setting):
         """Initial centers of a setting."""
         k = 2**setting.bits
-        return initial_centers(self.cells, k, setting.init, gamma=setting.gamma, seed=setting.seed)
+        return initial_centers(
+            self.ordered, k, setting.init, gamma=setting.gamma, seed=setting.seed
+        )
 
     def timed_start(self, setting):
         """The same and its seconds, with the sort that an initialization needs."""
@@ -50,7 +52,9 @@ class Layer:
 
     def path(self, setting, centers):
         """Lloyd's path on the sorted weights."""
-        return lloyd(self.cells, centers, revise=setting.revise, max_iter=setting.max_iter)
+        return lloyd(
+            OrderedCells(self.ordered), centers, revise=setting.revise, max_iter=setting.max_iter
+        )
 
     def best_inertia(self, bits):
         """Inertia of the globally optimal centers, Lloyd's iterations included."""
@@ -80,9 +84,11 @@ class Layer:
 def _compile():
     """Run every engine once, so that no timing holds Numba's compilation."""
     values = np.linspace(-1, 1, 100, dtype=np.float32)
-    for cells in (TextbookCells(values), sorted_cells(values)):
+    Prepared(np.linspace(-1, 1, 1 << 18, dtype=np.float32)).cluster(4, init="optimal")
+    weights = ordered(values)
+    for cells in (TextbookCells(values), OrderedCells(weights)):
         lloyd(cells, np.linspace(-1, 1, 4), revise=True)
-    initial_centers(cells, 4, "optimal")
+    initial_centers(weights, 4, "optimal")
 
 
 def timed(function, *arguments, **options):
@@ -93,16 +99,24 @@ def timed(function, *arguments, **options):
 
 
 def sorted_rows(layer, grid, repeats=1):
-    """Rows of the sorted engine: sort, initialize, iterate; repeats interleaved over the grid."""
+    """Rows of the engine on weights in order: put in order, initialize, iterate, each time anew.
+
+    Repeats are interleaved over the grid.
+    """
     rows = []
     for repeat in range(repeats):
-        _, sorting = timed(np.sort, layer.values)
         for setting in progress(grid, f"{layer.name} sorted"):
-            centers, starting = timed(layer.start, setting)
-            path, iterating = timed(layer.path, setting, centers)
-            seconds = sorting + starting + iterating
+            path, seconds = timed(_cluster, layer.values, setting)
             rows.append(layer.row("sorted", setting, path, seconds, repeat))
     return rows
+
+
+def _cluster(values, setting):
+    weights = ordered(values)
+    options = {"gamma": setting.gamma, "seed": setting.seed}
+    centers = initial_centers(weights, 2**setting.bits, setting.init, **options)
+    options = {"revise": setting.revise, "max_iter": setting.max_iter}
+    return lloyd(OrderedCells(weights), centers, **options)
 
 
 def textbook_rows(layer, grid, repeats=1, near_optimal=True):

@@ -31,7 +31,7 @@ def test_density_integrates_to_1_over_the_range_of_the_weights(layer):
     assert height[-1] == 0
     assert (height[:-1] > 0).all()
     assert (np.diff(weight) > 0).all()
-    assert (weight[0], weight[-1]) == (layer.cells.weights[0], layer.cells.weights[-1])
+    assert (weight[0], weight[-1]) == tuple(layer.ordered[[0, len(layer.ordered) - 1]])
 
 
 def test_density_over_an_interval_is_the_share_of_weights_in_it(layer):
@@ -39,7 +39,8 @@ def test_density_over_an_interval_is_the_share_of_weights_in_it(layer):
     weight, height = (np.array([r[column] for r in rows]) for column in ("weight", "density"))
     low, high = weight[[40, 150]]
     inside = slice(40, 150)
-    share = np.mean((layer.cells.weights > low) & (layer.cells.weights <= high))
+    weights = np.asarray(layer.ordered)
+    share = np.mean((weights > low) & (weights <= high))
     thinning = 2 * THINNING / len(layer.values)  # a step at either end
     mass = np.sum(height[inside] * np.diff(weight)[inside])
     assert mass == pytest.approx(share, abs=thinning)
@@ -64,7 +65,7 @@ def test_centers_are_ascending_and_where_they_should_be(layer, centers):
     for _, group in centers.groupby(["init", "gamma", "bits", "stage"], dropna=False):
         assert (np.diff(group["center"]) > 0).all()
     linear = centers.query("init == 'linear' and bits == 2 and stage == 'initial'")["center"]
-    ends = layer.cells.weights[0], layer.cells.weights[-1]
+    ends = layer.ordered[[0, len(layer.ordered) - 1]]
     assert linear.to_numpy() == pytest.approx(np.linspace(*ends, 4))
     even = centers.query("gamma == 0 and bits == 2 and stage == 'initial'")["center"]
     cells = np.linspace(*ends, 5)

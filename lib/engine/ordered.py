@@ -1,0 +1,104 @@
+"""`SortedWeights`: ranks, values and sums of weights that are sorted once."""
+
+import numpy as np
+
+from . import threads
+from .kernels import label_floats
+from .sums import BLOCK, block_sums, sorted_ranges, sum_tree
+
+
+class SortedWeights:
+    """Weights in order: the same questions as to `BinnedWeights`, answered by a sorted copy.
+
+    Parameters
+    ----------
+    values : float32 or float64 array of shape (n,)
+        In any order. Kept, not modified.
+    sample_weight : float64 array of shape (n,), optional
+        Those of importance 0 count in no rank and no sum.
+
+    Attributes
+    ----------
+    sample_weight : float64 array or None
+        Positive, in the order of the sorted weights.
+    dtype : NumPy dtype
+        Of the values, the grid that thresholds lie on.
+    origin : float
+        Amid the weights: sums are of weights about it.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite.
+    """
+
+    def __init__(self, values, sample_weight=None):
+        self.values, self.dtype = values, values.dtype
+        if sample_weight is None:
+            self.weights, self.sample_weight = np.sort(values), None
+        else:
+            order = np.argsort(values, kind="stable")
+            self.weights, self.sample_weight = values[order], sample_weight[order]
+        for extreme in self.weights[[0, -1]]:
+            if not np.isfinite(extreme):
+                raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
+        if sample_weight is not None:
+            used = self.sample_weight > 0
+            self.weights, self.sample_weight = self.weights[used], self.sample_weight[used]
+        self.origin = float(self.weights[len(self.weights) // 2])
+        leaves = np.zeros((-(-len(self.weights) // BLOCK), 3))
+        known = (self.weights, self.sample_weight, self.origin)
+        threads.run(
+            lambda part: block_sums(*known, part.start, part.stop, leaves),
+            threads.parts(len(leaves), at_least=1 << 10),
+        )
+        self.tree = sum_tree(leaves)
+
+    def __len__(self):
+        return len(self.weights)
+
+    def __getitem__(self, ranks):
+        """Weights of the given ranks, float64."""
+        return self.weights[ranks].astype(np.float64)
+
+    def __array__(self, dtype=None, copy=None):
+        """All of them, sorted, in their own dtype."""
+        return np.asarray(self.weights, dtype)
+
+    def distinct(self, at_most):
+        """The distinct weights, ascending, float64; None if there are more than `at_most`."""
+        found = self.weights[:1]
+        for start in range(0, len(self.weights), 1 << 16):  # stop early: few need a full scan
+            found = np.union1d(found, self.weights[start : start + (1 << 16)])
+            if len(found) > at_most:
+                return None
+        return found.astype(np.float64)
+
+    def starts_of_distinct(self, count):
+        """Ranks of the first of equal weights, for `count` of the distinct weights, evenly."""
+        starts = np.flatnonzero(np.append(True, self.weights[1:] != self.weights[:-1]))
+        return starts[np.linspace(0, len(starts) - 1, count).astype(np.int64)]
+
+    def rank(self, thresholds):
+        """Number of weights below each threshold, int64; thresholds are cast to the dtype."""
+        return np.searchsorted(self.weights, np.asarray(thresholds, self.dtype))
+
+    def ranges(self, starts, stops):
+        """Sums of mass, mass * value, mass * value ** 2 from each rank to another.
+
+        Values are taken about the origin, masses are the sample weights. float64 of shape (q, 3).
+        """
+        known = (self.weights, self.sample_weight, self.origin, self.tree)
+        return sorted_ranges(*known, starts, stops)
+
+    @property
+    def n_labels(self):
+        """Number of weights that have a label: all, those of importance 0 too."""
+        return len(self.values)
+
+    def label(self, thresholds, labels):
+        """Write the number of thresholds at or below each weight, in the weights' own order."""
+        threads.run(
+            lambda part: label_floats(self.values[part], thresholds, labels[part]),
+            threads.parts(len(labels), at_most=1 << 20),
+        )
