@@ -138,6 +138,23 @@ def test_half_precision_is_as_its_float32(kind):
     np.testing.assert_array_equal(found, labels)
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_halves_of_importance_0_are_labelled_too(kind):
+    half = torch.linspace(-1, 1, 201).to(getattr(torch, kind))
+    importance = (np.arange(201) % 3 == 0).astype(np.float64)
+    order = BinnedWeights(half.view(torch.int16).numpy().view(np.uint16), kind, importance)
+    cuts, labels = np.float32([-np.inf, -0.655, 0.0, 0.123, np.inf]), np.empty(201, np.uint8)
+    order.label(cuts, labels)
+    expected = np.searchsorted(cuts, half.float().numpy(), side="right")
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_one_rank_among_weights_that_share_their_leading_digits():
+    weights = np.float32(1) + np.arange(5, dtype=np.float32) * np.float32(2**-23)
+    order = binned(weights)
+    assert [float(order[rank]) for rank in range(5)] == weights.tolist()
+
+
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused(bad):
     weights = np.float32([1, 2, bad, -3])

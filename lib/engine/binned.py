@@ -59,12 +59,14 @@ class BinnedWeights:
         self.width, self.shift = 8 * bits.itemsize, SHIFT[kind]
         parts = threads.parts(len(bits))
         tallies = threads.run(lambda part: self._tally(bits[part]), parts)
-        self._check_finite(sum(tallies))
+        packed = sum(tallies)
+        self._check_finite(packed)
         if sample_weight is not None and not sample_weight.all():
             bits, sample_weight = bits[sample_weight > 0], sample_weight[sample_weight > 0]
             parts = threads.parts(len(bits))
             tallies = threads.run(lambda part: self._tally(bits[part]), parts)
-        self._index_leaves(sum(tallies))
+            packed = sum(tallies)
+        self._index_leaves(packed)
         self._sum_leaves(bits, sample_weight, parts)
         self.members, self.masses = np.empty(0, np.uint16), None
         self.settled = np.zeros(GROUPS, bool)
@@ -162,8 +164,8 @@ class BinnedWeights:
     def __getitem__(self, ranks):
         """Weights of the given ranks, float64."""
         ranks = np.asarray(ranks)
-        leaf = np.searchsorted(self.starts, ranks, side="right") - 1
-        mixed = self.pure[leaf] < 0
+        leaf = np.asarray(np.searchsorted(self.starts, ranks, side="right") - 1)
+        mixed = np.asarray(self.pure[leaf] < 0)
         if mixed.any():
             self._settle(self._groups()[leaf[mixed]])
             remainder = np.where(
@@ -258,8 +260,12 @@ class BinnedWeights:
         if self.kind == "float32":
             keys = keys_of(thresholds)
         else:
-            keys = np.searchsorted(self.edges, thresholds)
-            keys = np.append(self.leaf, 1 << 16)[keys]
+            # No 16-bit float lies between a threshold and the next of them.
+            with np.errstate(invalid="ignore"):
+                values = self._values(np.arange(GROUPS))
+            values[np.isnan(values)] = np.inf  # above inf
+            values[: np.argmax(values == -np.inf)] = -np.inf
+            keys = np.searchsorted(values, thresholds)
         shift = self.width - 16
         table = np.searchsorted(keys, np.arange(GROUPS + 1) << shift, side="left")
         table = table.astype(np.int32)
