@@ -22,6 +22,7 @@ float64 array of shape (n_clusters,)
 import numpy as np
 
 from .density import adaptive_density, power_quantiles
+from .engine import in_order
 from .engine.keys import thresholds
 from .optimal import optimal_centers
 
@@ -55,20 +56,30 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
     Arthur and Vassilvitskii (2007), without local trials. The draw is in two steps, the cell by
     its inertia and the weight within it, and a new center changes only its neighbours' cells.
     """
-    weights, rng = np.asarray(weights), np.random.default_rng(seed)
+    order, rng = in_order(weights, sample_weight), np.random.default_rng(seed)
+    weights = np.asarray(order)
 
     def distances(j):
         members = slice(bounds[j], bounds[j + 1])
         squared = (weights[members] - centers[j]) ** 2
         return squared if sample_weight is None else squared * sample_weight[members]
 
+    def inertias(low, high):
+        """Of the cells from `low` to before `high`."""
+        mass, total, square = order.ranges(bounds[low:high], bounds[low + 1 : high + 1]).T
+        offset = centers[low:high] - order.origin
+        return np.maximum(0.0, square + offset * (offset * mass - 2 * total))
+
     centers = random(weights, 1, sample_weight=sample_weight, seed=rng)
     bounds = np.array([0, len(weights)])
-    costs = np.array([distances(0).sum()])
+    costs = inertias(0, 1)
     while len(centers) < n_clusters:
         if costs.sum() > 0:
             j = rng.choice(len(costs), p=costs / costs.sum())
             cumulative = np.cumsum(distances(j))
+            if cumulative[-1] == 0:  # its inertia was rounding
+                costs[j] = 0.0
+                continue
             drawn = np.searchsorted(cumulative, rng.uniform(0, cumulative[-1]), side="right")
             center = float(weights[bounds[j] + min(drawn, len(cumulative) - 1)])
         else:  # the squares have underflowed
@@ -77,11 +88,8 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
         centers, costs = np.insert(centers, new, center), np.insert(costs, new, 0.0)
         bounds = np.insert(bounds, new, bounds[new])
         low, high = max(new - 1, 0), min(new + 1, len(centers) - 1)
-        start, stop = bounds[low], bounds[high + 1]
-        bounds[low] = start
-        first = thresholds(centers[low : high + 1], weights.dtype)
-        bounds[low + 1 : high + 1] = start + np.searchsorted(weights[start:stop], first)
-        costs[low : high + 1] = [distances(j).sum() for j in range(low, high + 1)]
+        bounds[low + 1 : high + 1] = order.rank(thresholds(centers[low : high + 1], weights.dtype))
+        costs[low : high + 1] = inertias(low, high + 1)
     return centers
 
 
