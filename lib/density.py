@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .engine import in_order
+from .engine.keys import next_above
 
 N_RANKS = 8192
 
@@ -59,7 +60,7 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
     ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
     ranks[0], ranks[-1] = 0, n - 1
     edges = np.unique(weights[ranks])
-    ends = weights.rank(np.nextafter(edges.astype(weights.dtype), np.inf, dtype=weights.dtype))
+    ends = weights.rank(next_above(edges, weights.dtype))
     ends[0] = 0  # the first bin holds its left edge too
     mass = weights.ranges(ends[:-1], ends[1:])[:, 0]
     return Density(edges, mass / mass.sum())

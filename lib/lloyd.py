@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from .engine.keys import thresholds
+from .engine.keys import next_above, thresholds
 
 CHUNKS = 64  # partial sums of a parallel pass: fixed, so that the result never depends on threads
 
@@ -172,10 +172,8 @@ class OrderedCells(_Cells):
     def lower_parts(self, means):
         """Mass and total of the weights at or below the mean of their cell."""
         self.n_splits_tried += 1
-        above = means.astype(self.weights.dtype)
-        with np.errstate(over="ignore"):  # infinity is above the largest
-            above = np.where(above > means, above, np.nextafter(above, np.inf, dtype=above.dtype))
-        ends = np.clip(self.weights.rank(above), self.bounds[:-1], self.bounds[1:])
+        ends = self.weights.rank(next_above(means, self.weights.dtype))
+        ends = np.clip(ends, self.bounds[:-1], self.bounds[1:])
         return self.weights.ranges(self.bounds[:-1], ends)[:, :2].T
 
 

@@ -66,8 +66,10 @@ class BinnedWeights:
             parts = threads.parts(len(bits))
             tallies = threads.run(lambda part: self._tally(bits[part]), parts)
             packed = sum(tallies)
-        self._index_leaves(packed)
-        self._sum_leaves(bits, sample_weight, parts)
+        count, total, square = self._index_leaves(packed)
+        if sample_weight is not None:
+            count, total, square = self._mass_sums(bits, sample_weight, parts)
+        self._sum_leaves(count, total, square)
         self.members, self.masses = np.empty(0, np.uint16), None
         self.settled = np.zeros(GROUPS, bool)
         if sample_weight is not None or (self.pure < 0).any():
@@ -87,12 +89,11 @@ class BinnedWeights:
             raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
 
     def _index_leaves(self, packed):
-        """What is known of each leaf that holds weights."""
+        """What is known of each leaf that holds weights; counts and sums of their remainders."""
         self.leaf = np.flatnonzero(packed[:, 0])
         packed = packed[self.leaf]
         count, total = _unpacked(packed[:, 0])
         square = packed[:, 1].astype(np.int64)
-        self.integers = np.stack([count, total, square], axis=1)
         self.starts = np.concatenate([[0], np.cumsum(count)])
         mean, rest = np.divmod(total, count)
         self.pure = np.where((rest == 0) & (square == mean * total), mean, -1)
@@ -101,19 +102,20 @@ class BinnedWeights:
         self.step = next_ - self.edges
         self.origin = self.edges[np.searchsorted(self.starts, len(self) // 2, "right") - 1]
         self.offset = self.edges - self.origin
+        return count, total, square
 
-    def _sum_leaves(self, bits, sample_weight, parts):
-        """The tree of sums over leaves."""
+    def _mass_sums(self, bits, sample_weight, parts):
+        """Sums of mass, mass * remainder, mass * remainder ** 2 of each leaf."""
 
         def tally_part(part):
             sums = np.zeros((1 << (self.width - self.shift), 3))
             tally_mass(bits[part], sample_weight[part], self.width, self.shift, sums)
             return sums[self.leaf]
 
-        if sample_weight is None:
-            mass, total, square = self.integers.T
-        else:
-            mass, total, square = sum(threads.run(tally_part, parts)).T
+        return sum(threads.run(tally_part, parts)).T
+
+    def _sum_leaves(self, mass, total, square):
+        """The tree of sums over leaves."""
         total, square = self.step * total, self.step**2 * square
         about = (
             mass * self.offset + total,
@@ -146,7 +148,7 @@ class BinnedWeights:
 
     def largest_crowd(self):
         """Most weights of a leaf in which they differ."""
-        return int(self.integers[self.pure < 0, 0].max(initial=0))
+        return int(np.diff(self.starts)[self.pure < 0].max(initial=0))
 
     # ------------------------------------------------------------------ as a sorted array
 

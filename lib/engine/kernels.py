@@ -69,14 +69,8 @@ def label(bits, width, shift, table, keys, labels):
     """
     for i in range(len(bits)):
         key = key_of(bits[i], width)
-        low, high = table[key >> shift], table[(key >> shift) + 1]
-        while low < high:
-            middle = (low + high) >> 1
-            if key >= keys[middle]:
-                low = middle + 1
-            else:
-                high = middle
-        labels[i] = low
+        group = key >> shift
+        labels[i] = _at_or_below(keys, key, table[group], table[group + 1])
 
 
 @njit(cache=True)
@@ -191,15 +185,14 @@ def ranges(starts, stops, first, edge, step, pure, members, masses, tree, sums):
 @njit(cache=True)
 def _add_part(leaf, start, stop, edge, step, pure, members, masses, sums):
     """Add the sums over part of a leaf's weights."""
-    if masses is None:
-        whole = (np.int64(0), np.int64(0))
-        if pure[leaf] >= 0:
-            whole = ((stop - start) * pure[leaf], (stop - start) * pure[leaf] * pure[leaf])
-        else:
-            whole = _integer_sums(members[start:stop])
-        mass, total, square = np.float64(stop - start), np.float64(whole[0]), np.float64(whole[1])
-    else:
+    if masses is not None:
         mass, total, square = _mass_sums(members[start:stop], masses[start:stop])
+    elif pure[leaf] >= 0:
+        mass = np.float64(stop - start)
+        total, square = mass * pure[leaf], mass * pure[leaf] * pure[leaf]
+    else:
+        mass = np.float64(stop - start)
+        total, square = _integer_sums(members[start:stop])
     total, square = step[leaf] * total, step[leaf] * step[leaf] * square
     sums[0] += mass
     sums[1] += mass * edge[leaf] + total
@@ -213,7 +206,7 @@ def _integer_sums(members):
         remainder = np.int64(members[i] & 0xFFF)
         total += remainder
         square += remainder * remainder
-    return total, square
+    return np.float64(total), np.float64(square)
 
 
 @njit(cache=True)
@@ -231,11 +224,16 @@ def _mass_sums(members, masses):
 def label_floats(weights, thresholds, labels):
     """As `label`, for weights and thresholds of any float dtype: O(n log k)."""
     for i in range(len(weights)):
-        low, high = 0, len(thresholds)
-        while low < high:
-            middle = (low + high) >> 1
-            if weights[i] >= thresholds[middle]:
-                low = middle + 1
-            else:
-                high = middle
-        labels[i] = low
+        labels[i] = _at_or_below(thresholds, weights[i], 0, len(thresholds))
+
+
+@njit(inline="always")
+def _at_or_below(ascending, value, low, high):
+    """How many are at or below a value, known to be from `low` to `high`."""
+    while low < high:
+        middle = (low + high) >> 1
+        if value >= ascending[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -20,9 +20,15 @@ def key_of(bits, width):
 
 def keys_of(values):
     """Keys of float32 values, int64."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.int64)
-    bits[bits == 1 << 31] = 0
-    return np.where(bits >= 1 << 31, (1 << 32) - 1 - bits, bits + (1 << 31))
+    return _keys_of(np.ascontiguousarray(values, np.float32).view(np.uint32))
+
+
+@njit(cache=True)
+def _keys_of(bits):
+    keys = np.empty(len(bits), np.int64)
+    for i in range(len(bits)):
+        keys[i] = key_of(bits[i], 32)
+    return keys
 
 
 def bits_of(keys, width):
@@ -53,54 +59,44 @@ def thresholds(centers, dtype):
     return found
 
 
+def next_above(values, dtype):
+    """The smallest number of a dtype above each of the float64 values."""
+    cast = values.astype(dtype)
+    with np.errstate(over="ignore"):  # infinity is above the largest
+        return np.where(cast > values, cast, np.nextafter(cast, np.inf, dtype=dtype))
+
+
 @njit(cache=True)
 def _thresholds(centers, found):
-    if found.itemsize == 4:
-        for j in range(len(found)):
-            found[j] = _first_nearer32(centers[j], centers[j + 1])
-    else:
-        for j in range(len(found)):
-            found[j] = _first_nearer64(centers[j], centers[j + 1])
-
-
-# Bisection over the places of all floats in order: the bits as a signed integer, reflected where
-# negative. `weight - low > high - weight` is monotone in the weight under rounding, and so it is
-# from one pair of neighbours to the next: labels by thresholds are those of the nearest center.
+    for j in range(len(found)):
+        found[j] = _first_nearer(centers[j], centers[j + 1], found.itemsize == 4)
 
 
 @njit(cache=True)
-def _first_nearer32(low, high):
-    before, place = np.int64(-0x7F800001), np.int64(0x7F800000)  # -inf, inf
-    while place - before > 1:
-        middle = (place + before) >> 1
-        weight = np.float64(_float32(middle))
-        if weight - low > high - weight:
-            place = middle
-        else:
-            before = middle
-    return _float32(place)
+def _first_nearer(low, high, single):
+    """Bisection over the places of all floats in order, from -inf to inf.
 
-
-@njit(cache=True)
-def _first_nearer64(low, high):
-    before, place = np.int64(-0x7FF0000000000001), np.int64(0x7FF0000000000000)
+    A place is a float's bits as a signed integer, reflected where negative. `weight - low > high -
+    weight` is monotone in the weight under rounding, and so it is from one pair of neighbours to
+    the next: labels by thresholds are those of the nearest center.
+    """
+    place = np.int64(0x7F800000 if single else 0x7FF0000000000000)
+    before = -1 - place
     while before + 1 != place:
         middle = (place & before) + ((place ^ before) >> 1)  # their mean, without overflow
-        weight = _float64(middle)
+        weight = _float_at(middle, single)
         if weight - low > high - weight:
             place = middle
         else:
             before = middle
-    return _float64(place)
+    return _float_at(place, single)
 
 
 @njit(cache=True)
-def _float32(place):
-    bits = np.uint32(place ^ 0x7FFFFFFF if place < 0 else place)
-    return bits.view(np.float32)
-
-
-@njit(cache=True)
-def _float64(place):
-    bits = np.int64(place ^ 0x7FFFFFFFFFFFFFFF if place < 0 else place)
-    return bits.view(np.float64)
+def _float_at(place, single):
+    """The float32 or float64 at a place, as float64."""
+    if single:
+        bits = np.uint32(place ^ 0x7FFFFFFF if place < 0 else place)
+        return np.float64(bits.view(np.float32))
+    long = np.int64(place ^ 0x7FFFFFFFFFFFFFFF if place < 0 else place)
+    return long.view(np.float64)

@@ -22,14 +22,9 @@ class SortedWeights:
     sample_weight : float64 array or None
         Positive, in the order of the sorted weights.
     dtype : NumPy dtype
-        Of the values, the grid that thresholds lie on.
-    origin : float
-        Amid the weights: sums are of weights about it.
+        Of the values.
 
-    Raises
-    ------
-    ValueError
-        If a weight is not finite.
+    Everything else, what is raised too, is as of `BinnedWeights`.
     """
 
     def __init__(self, values, sample_weight=None):

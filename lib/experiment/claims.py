@@ -7,7 +7,7 @@ of iterations, both at 4 bits.
 
 import numpy as np
 
-from .evaluation import Setting, settings
+from .evaluation import settings
 from .network import SCOPES
 from .statistics import accuracy_gain, time_saving, verdict
 
@@ -89,13 +89,18 @@ def _row(claim, scope, network, baseline, estimate):
     }
 
 
-def correct_by_seed(evaluation, endpoints, network, scope):
-    """Whether each test image is right; bool of shape (n_seeds, n_images) by initialization."""
+def correct_by_seed(evaluation, endpoints, scopes):
+    """Whether each test image is right, for every (network, scope).
 
-    def correct(setting: Setting):
-        ((_, _, top, _),) = evaluation.run(setting, [scope], [network])
-        return (top[:, 0] == evaluation.images.labels).numpy()
-
+    Each is a dict from the initialization to a bool array of shape (n_seeds, n_images).
+    """
+    found = {}
+    for init, grid in endpoints.items():
+        for setting in grid:  # one pass of the convolutions serves all networks and scopes
+            for network, scope, top, _ in evaluation.run(setting, scopes):
+                right = (top[:, 0] == evaluation.images.labels).numpy()
+                found.setdefault((network, scope), {}).setdefault(init, []).append(right)
     return {
-        init: np.stack([correct(setting) for setting in grid]) for init, grid in endpoints.items()
+        place: {init: np.stack(seeds) for init, seeds in by_init.items()}
+        for place, by_init in found.items()
     }

@@ -50,6 +50,12 @@ class Setting:
         row = dataclasses.asdict(self)
         return row | {"gamma": self.gamma if self.init == "weight-distribution" else None}
 
+    def options(self):
+        """The setting as arguments of `lib.cluster`."""
+        options = dataclasses.asdict(self) | {"n_clusters": 2**self.bits}
+        del options["bits"]
+        return options
+
 
 def default_revision(init):
     """Ours revises; the traditional initializations are compared as they are."""
@@ -90,9 +96,7 @@ class Codebooks:
 
     def centers(self, layer, setting):
         """Centers and inertia of one layer under a setting."""
-        options = {"init": setting.init, "gamma": setting.gamma, "seed": setting.seed}
-        options |= {"revise": setting.revise, "max_iter": setting.max_iter, "labels": False}
-        found = self.prepared[layer].cluster(2**setting.bits, **options)
+        found = self.prepared[layer].cluster(**setting.options(), labels=False)
         return found.centers.cpu().numpy(), found.inertia
 
     def shared(self, layer, centers):

@@ -112,11 +112,7 @@ def sorted_rows(layer, grid, repeats=1):
 
 
 def _cluster(values, setting):
-    weights = ordered(values)
-    options = {"gamma": setting.gamma, "seed": setting.seed}
-    centers = initial_centers(weights, 2**setting.bits, setting.init, **options)
-    options = {"revise": setting.revise, "max_iter": setting.max_iter}
-    return lloyd(OrderedCells(weights), centers, **options)
+    return Prepared(values).cluster(**setting.options(), labels=False)
 
 
 def textbook_rows(layer, grid, repeats=1, near_optimal=True):
