@@ -9,9 +9,10 @@ VENV := .venv
 RUN := PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m
 # Named by the content it was made from: the times of a fresh clone's files say nothing.
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-fast lab lint format install clean
+.PHONY: help reproduce bench test test-fast lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,6 +25,9 @@ help: ## what can be made
 
 reproduce: $(STAMP) ## the figures, tables and claims; skips what is up to date
 	@$(RUN) lib reproduce $(EXPERIMENT)
+
+bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
+	@$(RUN) lib reproduce bench
 
 test: lint ## style, imports and all tests
 	$(RUN) pytest
@@ -61,4 +65,9 @@ endif
 	$(VENV)/bin/pip install $(PIP_ARGS) -r requirements.txt
 	$(VENV)/bin/pip install $(PIP_ARGS) --no-deps --no-build-isolation --editable .
 	rm -f $(VENV)/.installed-*
+	touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(VENV)/bin/pip install $(PIP_ARGS) -c requirements.txt -r requirements-bench.txt
+	rm -f $(VENV)/.bench-*
 	touch $@

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .engine import FEW, BinnedWeights, in_order
+from .engine import FEW, SHIFT, BinnedWeights, DevicePasses, Passes, SortedWeights
 from .engine.keys import thresholds
 from .initialization import INITIALIZATIONS
-from .lloyd import OrderedCells, TextbookCells, lloyd
+from .lloyd import TextbookCells, lloyd, lloyd_in_order
 from .optimal import MAX_CLUSTERS as MAX_OPTIMAL
 
 MAX_CLUSTERS = 65_536
@@ -138,13 +138,13 @@ class Prepared:
         n_clusters = check_n_clusters(n_clusters)
         _check_options(gamma, max_iter, tol)
         initial = initial_centers(self.ordered, n_clusters, init, gamma=gamma, seed=seed)
-        cells = OrderedCells(self.ordered)
-        path = lloyd(cells, initial, revise=revise, max_iter=max_iter, tol=tol)
+        path = lloyd_in_order(self.ordered, initial, revise=revise, max_iter=max_iter, tol=tol)
+        counts = path.counts
         some_unimportant = len(self.ordered) < self.ordered.n_labels
         found = label(self.ordered, path.centers) if labels or some_unimportant else None
-        counts = np.diff(cells.bounds)
         if some_unimportant:  # they have labels, but no rank
-            counts = np.bincount(found, minlength=n_clusters)
+            each = found.cpu().numpy() if torch.is_tensor(found) else found
+            counts = np.bincount(each, minlength=n_clusters)
         return Clustering(
             self._as_given(path.centers),
             self._as_given(counts),
@@ -159,7 +159,7 @@ class Prepared:
     def _as_given(self, array):
         """Array as a tensor on the weights' device if they are one."""
         like = self._like
-        return torch.from_numpy(array).to(like.device) if torch.is_tensor(like) else array
+        return torch.as_tensor(array, device=like.device) if torch.is_tensor(like) else array
 
 
 def flat_array(weights):
@@ -190,20 +190,35 @@ def flat_array(weights):
 def ordered(weights, sample_weight=None):
     """Weights in order, for any number of initializations and iterations; checks as `cluster`."""
     kind = str(getattr(weights, "dtype", "")).removeprefix("torch.")
-    if kind in ("float16", "bfloat16") and math.prod(weights.shape) > FEW:
-        return BinnedWeights(_bits(weights), kind, _importance(sample_weight, weights))
-    found = in_order(flat_array(weights), _importance(sample_weight, weights))
+    on_device = torch.is_tensor(weights) and weights.is_cuda
+    if kind in SHIFT and math.prod(weights.shape) > (0 if on_device else FEW):
+        importance = _importance(sample_weight, weights)
+        if on_device:
+            found = BinnedWeights(_device_passes(weights, importance))
+        else:
+            found = BinnedWeights(Passes(_bits(weights), kind, importance))
+        if found.is_fine():
+            return found
+    found = SortedWeights(flat_array(weights), _importance(sample_weight, weights))
     for extreme in found[[0, len(found) - 1]]:
         if abs(extreme) > MAX_MAGNITUDE:
             raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
     return found
 
 
+def _device_passes(weights, importance):
+    if importance is not None:
+        importance = torch.from_numpy(importance).to(weights.device)
+    return DevicePasses(weights.detach().flatten(), importance)
+
+
 def _bits(weights):
-    """The bits of 16-bit weights; flat uint16."""
+    """The bits of 16- or 32-bit weights; flat uint16 or uint32."""
     if torch.is_tensor(weights):
-        weights = weights.detach().cpu().contiguous().view(torch.int16).numpy()
-    return np.ascontiguousarray(weights).reshape(-1).view(np.uint16)
+        wide = torch.int16 if weights.itemsize == 2 else torch.int32
+        weights = weights.detach().contiguous().view(wide).numpy()
+    bits = np.ascontiguousarray(weights).reshape(-1)
+    return bits.view(f"uint{8 * bits.itemsize}")
 
 
 def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
@@ -222,7 +237,9 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
         distinct = weights.distinct(n_clusters)
         if distinct is not None:
             return np.pad(distinct, (0, n_clusters - len(distinct)), mode="edge")
-        options = {"sample_weight": weights.sample_weight, "gamma": gamma, "seed": seed}
+        options = {"gamma": gamma, "seed": seed}
+        if given:
+            options["sample_weight"] = weights.sample_weight
         init = init(np.asarray(weights) if given else weights, n_clusters, **options)
     if torch.is_tensor(init):
         init = init.detach().cpu().double().numpy()
@@ -238,9 +255,13 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
 def label(weights, centers):
     """Nearest center of each of the weights, in the smallest unsigned dtype that fits; flat."""
     distinct, first = np.unique(centers, return_index=True)
-    labels = np.empty(weights.n_labels, np.uint8 if len(centers) <= 256 else np.uint16)
-    weights.label(thresholds(distinct, weights.dtype), labels)
-    return labels if len(distinct) == len(centers) else first.astype(labels.dtype)[labels]
+    dtype = np.uint8 if len(centers) <= 256 else np.uint16
+    labels = weights.label(thresholds(distinct, weights.dtype), dtype)
+    if len(distinct) == len(centers):
+        return labels
+    if torch.is_tensor(labels):
+        return torch.from_numpy(first).to(labels.device)[labels.int()].to(labels.dtype)
+    return first.astype(dtype)[labels]
 
 
 def textbook_cluster(

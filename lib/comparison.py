@@ -8,7 +8,8 @@ import pandas as pd
 from . import results
 from .provenance import git
 
-REFERENCE = "full"  # the experiment whose tables are committed
+REFERENCE = "full"  # the experiment with whose tables those of others are compared
+COMMITTED = (REFERENCE, "bench")  # these with their own
 
 # For each table: what identifies a row, and for each compared column the tolerance
 # (absolute, relative). A tolerance of None asks for equal text. Seconds are never compared.
@@ -29,13 +30,15 @@ TOLERANCES = {
         {"top1": (1.0, 0), "inertia": (0, 1e-3)},
     ),
     "claims": ("claim scope network baseline", {"verdict": None}),
+    "bench": ("array n_weights peer n_clusters repeat", {"relative_inertia": (0, 1e-2)}),
+    "gaps": ("layer n_clusters", {"gap": (1e-4, 0)}),
 }
 TRAINING = "01-train"
 # Parameters of the training notebook that leave a network of a given name what it is.
 HARMLESS = {"experiment", "seeds", "initializers", "n_test"}
 
 
-def compare_tables(experiment, reference=REFERENCE):
+def compare_tables(experiment, reference=None):
     """Compare an experiment's rows with the committed ones, and print how they agree.
 
     A row is compared with the row of the same keys, the n-th of several with the n-th,
@@ -45,15 +48,16 @@ def compare_tables(experiment, reference=REFERENCE):
     Parameters
     ----------
     experiment : str
-    reference : str
-        The experiment whose committed tables are compared against. For that experiment
-        itself they are read from git's last commit.
+    reference : str, optional
+        The experiment whose committed tables are compared against; by default itself, if it is one
+        of :data:`COMMITTED`, else :data:`REFERENCE`. Its own are read from git's last commit.
 
     Returns
     -------
     pandas.DataFrame
         One row a table: ``table, shared, agree, only_here, only_there``.
     """
+    reference = reference or (experiment if experiment in COMMITTED else REFERENCE)
     print(f"{experiment} against the committed tables of {reference}:")
     alike = _training(experiment) == _training(reference)
     if not alike:
@@ -62,6 +66,8 @@ def compare_tables(experiment, reference=REFERENCE):
     for name in results.COLUMNS:
         ours = results.results_folder(experiment) / "tables" / f"{name}.csv"
         theirs = _committed(experiment, reference, name)
+        if not ours.exists() and theirs is None:
+            continue
         if not ours.exists() or theirs is None:
             print(f"  {name:12} nothing to compare ({'here' if theirs else 'committed'}: none)")
             continue

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .engine import in_order
-from .engine.keys import next_above
 
 N_RANKS = 8192
 
@@ -59,8 +58,8 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
     logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, 2 * n))
     ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
     ranks[0], ranks[-1] = 0, n - 1
-    edges = np.unique(weights[ranks])
-    ends = weights.rank(next_above(edges, weights.dtype))
+    edges = np.unique(weights.bounds(ranks)[1])
+    ends = weights.rank(edges, side="right")
     ends[0] = 0  # the first bin holds its left edge too
     mass = weights.ranges(ends[:-1], ends[1:])[:, 0]
     return Density(edges, mass / mass.sum())

@@ -29,6 +29,8 @@ from .optimal import optimal_centers
 
 def random(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
     """`n_clusters` observed weights (Forgy 1965), drawn without replacement by `seed`."""
+    weights = in_order(weights, sample_weight)
+    sample_weight = weights.sample_weight
     p = None if sample_weight is None else sample_weight / sample_weight.sum()
     drawn = np.random.default_rng(seed).choice(len(weights), n_clusters, replace=False, p=p)
     return np.float64(weights[np.sort(drawn)])
@@ -41,6 +43,8 @@ def linear(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
 
 def density(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
     """Equal steps of the cumulative distribution (Han et al. 2016, section 3.1)."""
+    weights = in_order(weights, sample_weight)
+    sample_weight = weights.sample_weight
     probabilities = (np.arange(n_clusters) + 0.5) / n_clusters
     if sample_weight is None:
         ranks = probabilities * len(weights)
@@ -57,7 +61,7 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
     its inertia and the weight within it, and a new center changes only its neighbours' cells.
     """
     order, rng = in_order(weights, sample_weight), np.random.default_rng(seed)
-    weights = np.asarray(order)
+    weights, sample_weight = np.asarray(order), order.sample_weight
 
     def distances(j):
         members = slice(bounds[j], bounds[j + 1])
@@ -70,7 +74,7 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
         offset = centers[low:high] - order.origin
         return np.maximum(0.0, square + offset * (offset * mass - 2 * total))
 
-    centers = random(weights, 1, sample_weight=sample_weight, seed=rng)
+    centers = random(order, 1, seed=rng)
     bounds = np.array([0, len(weights)])
     costs = inertias(0, 1)
     while len(centers) < n_clusters:

@@ -1,9 +1,9 @@
 """Lloyd's algorithm in one dimension, and the automatic revision of its centers.
 
-One loop, `lloyd`, and two ways to assign weights to centers: `OrderedCells`, where an iteration is
-k binary searches, and `TextbookCells`, which compares every weight with every center. Both apply
-the same rule, so both take the same path: a weight belongs to the nearest center, and to the lower
-one of two equally near. Of equal centers only the first is ever nearest.
+Twice: `lloyd` as in the textbook, comparing every weight with every center, and `lloyd_in_order`,
+where an iteration is k binary searches. Both apply the same rule, so both take the same path: a
+weight belongs to the nearest center, and to the lower one of two equally near. Of equal centers
+only the first is ever nearest.
 """
 
 from typing import NamedTuple
@@ -11,19 +11,51 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from .engine.keys import next_above, thresholds
+from .engine.loop import iterate
 
 CHUNKS = 64  # partial sums of a parallel pass: fixed, so that the result never depends on threads
 
 
 class Path(NamedTuple):
-    """What an iteration did: see `lloyd`."""
+    """What the iterations did.
+
+    Attributes
+    ----------
+    centers : float64 array of shape (n_clusters,)
+        Ascending.
+    counts : int64 array of shape (n_clusters,)
+        Number of weights of each.
+    history : float64 array of shape (n_iter + 1,)
+        Inertia of the initial centers and after each iteration.
+    converged : bool
+        False only when `max_iter` ended the iteration.
+    splits_tried : int64 array of shape (n_iter + 1,)
+        Number of passes over the weights that revision took.
+    """
 
     centers: np.ndarray
-    n_iter: int
+    counts: np.ndarray
     history: np.ndarray
     converged: bool
     splits_tried: np.ndarray
+
+    @property
+    def n_iter(self):
+        """Number of times that the centers were moved."""
+        return len(self.history) - 1
+
+
+def lloyd_in_order(weights, centers, *, revise=False, max_iter=None, tol=0.0):
+    """As `lloyd`, over weights in order: SortedWeights or BinnedWeights of `lib.engine`.
+
+    O(k log n) an iteration.
+    """
+    options = (bool(revise), -1 if max_iter is None else max_iter, float(tol))
+    while True:
+        found = iterate(weights.order, weights.masses, centers, *options)
+        if not weights.look_up():  # the path asked for nothing that was not known
+            centers, bounds, log, converged = found
+            return Path(centers, np.diff(bounds), log[:, 0], converged, log[:, 1].astype(np.int64))
 
 
 def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
@@ -31,7 +63,7 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
 
     Parameters
     ----------
-    cells : OrderedCells or TextbookCells
+    cells : TextbookCells
     centers : float64 array of shape (n_clusters,)
         Ascending; not modified.
     revise : bool
@@ -45,9 +77,6 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
     Returns
     -------
     Path
-        `history` is the inertia of the initial centers and after each iteration, float64 of shape
-        (n_iter + 1,); `converged` is False only when `max_iter` ended the iteration;
-        `splits_tried`, int64 like `history`, counts the passes over the weights that revision took.
 
     Notes
     -----
@@ -65,7 +94,8 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
         # Weights a few units in the last place apart could be revised in a circle.
         revise = revise and history[-1] < history[-2]
         converged = not moved or (tol > 0 and history[-2] - history[-1] <= tol * history[-2])
-    return Path(centers, len(history) - 1, np.array(history), converged, np.array(tried))
+    counts = np.bincount(cells.labels, minlength=len(centers))
+    return Path(centers, counts, np.array(history), converged, np.array(tried))
 
 
 def revised(cells, centers):
@@ -73,7 +103,7 @@ def revised(cells, centers):
 
     The pair of neighbours that is cheapest to merge frees a center, an emptied center costs
     nothing, and the cell that gains most from a second center is split at its mean, if that gain
-    exceeds the cost. Inertia falls by the difference. O(k log n) on sorted weights.
+    exceeds the cost. Inertia falls by the difference.
 
     This is our reading of the paper's "automatically ... revises the centers".
     """
@@ -117,67 +147,7 @@ def _ratio(numerator, denominator, otherwise):
     return np.divide(numerator, denominator, out=otherwise.copy(), where=denominator > 0)
 
 
-class _Cells:
-    """What both share: mass, total and sum of squares of each cell.
-
-    Values are taken about `origin`, to keep precision.
-    """
-
-    n_splits_tried = 0
-
-    def means(self, centers):
-        """Mean of each cell; the given center where the cell is empty."""
-        return self.mean_of(self.mass, self.total, centers)
-
-    def mean_of(self, mass, total, otherwise):
-        """Mean of parts of the weights; `otherwise` where a part is empty."""
-        return self.origin + _ratio(total, mass, otherwise - self.origin)
-
-    def inertia(self, centers):
-        """Sum of squared distances of the weights to their centers."""
-        return float(self.inertias(centers).sum())
-
-    def inertias(self, centers):
-        """The same of each cell, float64 of shape (k,)."""
-        offset = centers - self.origin
-        return np.maximum(0.0, self.square + offset * (offset * self.mass - 2 * self.total))
-
-
-class OrderedCells(_Cells):
-    """Cells of weights in order: contiguous, so that an iteration is k searches and sums of ranges.
-
-    Parameters
-    ----------
-    weights : SortedWeights or BinnedWeights
-        Of `lib.engine`.
-    """
-
-    def __init__(self, weights):
-        self.weights, self.origin = weights, weights.origin
-        self.bounds = None
-
-    def assign(self, centers):
-        """Assign every weight to its nearest center; True if any label changed. O(k log n)."""
-        distinct, first = np.unique(centers, return_index=True)
-        bounds = np.full(len(centers) + 1, len(self.weights))
-        bounds[first[0]] = 0
-        bounds[first[1:]] = self.weights.rank(thresholds(distinct, self.weights.dtype))
-        # an empty cell starts where the next one does
-        bounds = np.minimum.accumulate(bounds[::-1])[::-1]
-        self.mass, self.total, self.square = self.weights.ranges(bounds[:-1], bounds[1:]).T
-        moved = self.bounds is None or not np.array_equal(bounds, self.bounds)
-        self.bounds = bounds
-        return moved
-
-    def lower_parts(self, means):
-        """Mass and total of the weights at or below the mean of their cell."""
-        self.n_splits_tried += 1
-        ends = self.weights.rank(next_above(means, self.weights.dtype))
-        ends = np.clip(ends, self.bounds[:-1], self.bounds[1:])
-        return self.weights.ranges(self.bounds[:-1], ends)[:, :2].T
-
-
-class TextbookCells(_Cells):
+class TextbookCells:
     """Cells by comparing every weight with every center, O(n k), as the paper's baseline does.
 
     Parameters
@@ -186,12 +156,19 @@ class TextbookCells(_Cells):
         Finite, in any order, float32 or float64.
     sample_weight : float64 array of shape (n,), optional
         Positive.
+
+    Attributes
+    ----------
+    mass, total, square : float64 arrays of shape (k,)
+        Sums over each cell, of values about the `origin`.
+    labels : int32 array of shape (n,)
     """
 
     def __init__(self, weights, sample_weight=None):
         self.weights, self.sample_weight = weights, sample_weight
         self.origin = float(np.partition(weights, len(weights) // 2)[len(weights) // 2])
         self.labels = np.full(len(weights), -1, np.int32)
+        self.n_splits_tried = 0
 
     def assign(self, centers):
         """Assign every weight to its nearest center; True if any label changed. O(n k)."""
@@ -207,6 +184,25 @@ class TextbookCells(_Cells):
         """Mass and total of the weights at or below the mean of their cell."""
         self.n_splits_tried += 1
         return _textbook_lower(self.weights, self.sample_weight, self.origin, means, self.labels)
+
+    def means(self, centers):
+        """Mean of each cell; the given center where the cell is empty."""
+        return self.mean_of(self.mass, self.total, centers)
+
+    def mean_of(self, mass, total, otherwise):
+        """Mean of parts of the weights; `otherwise` where a part is empty."""
+        means = np.array(otherwise)
+        np.divide(total, mass, out=means, where=mass > 0)
+        return np.add(means, self.origin, out=means, where=mass > 0)
+
+    def inertia(self, centers):
+        """Sum of squared distances of the weights to their centers."""
+        return float(self.inertias(centers).sum())
+
+    def inertias(self, centers):
+        """The same of each cell, float64 of shape (k,)."""
+        offset = centers - self.origin
+        return np.maximum(0.0, self.square + offset * (offset * self.mass - 2 * self.total))
 
 
 @njit(cache=True, inline="always")

@@ -76,7 +76,8 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=BOUND_BINS):
     """
     weights = in_order(weights, sample_weight)
     starts = _bin_starts(weights, max(n_bins, 4 * n_clusters))
-    edges = np.append(weights[starts], weights[[len(weights) - 1]]) - weights.origin
+    edges = np.append(weights.bounds(starts)[0], weights.bounds([len(weights) - 1])[1])
+    edges -= weights.origin
     mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     width = np.diff(edges)
     offset = np.maximum(0.0, total - mass * edges[:-1])  # sum of x - a
@@ -114,7 +115,7 @@ def _bin_starts(weights, n_bins):
     probabilities = np.linspace(0, 1, n_bins // 2, endpoint=False)
     by_density = power_quantiles(adaptive_density(weights), 1 / 3, probabilities)
     evenly = weights.starts_of_distinct(n_bins // 2)
-    return np.unique(np.concatenate([weights.rank(by_density), evenly]))
+    return np.unique(np.concatenate([weights.rank_near(by_density), evenly]))
 
 
 @njit(cache=True)

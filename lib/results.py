@@ -27,6 +27,8 @@ COLUMNS = {
         "accuracy": "network scope init gamma revise bits seed max_iter top1 top5 low high "
         "n_images top1_drop inertia bytes ratio",
         "claims": "claim scope network baseline paper measured relative low high verdict",
+        "bench": "array n_array n_weights peer n_clusters repeat seconds peak_mib relative_inertia",
+        "gaps": "layer n_weights n_clusters inertia bound gap",
     }.items()
 }
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,9 +13,12 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 
 from .clustering import check_n_clusters, cluster
+from .engine import threads
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-LAYERS += (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS += TRANSPOSED
+GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class SharedLayer:
     ----------
     name : str
     n_weights, n_clusters : int
+    n_codebooks : int
+        1, or that of its channels or groups of channels; each has `n_clusters` centers.
     used_centers : int
         Centers that any weight has. A file needs to hold no others, so they alone count below.
     bits : int
-        Of a label: log2 of `used_centers`, rounded up.
+        Of a label: log2 of the used centers of a codebook, rounded up; of the largest codebook.
     bytes_before : int
         In the layer's dtype; 0 for a tied layer, which is stored once.
     bytes_after : int
@@ -36,6 +42,7 @@ class SharedLayer:
     inertia : float
         Before the centers are rounded to the layer's dtype.
     n_iter : int
+        Of several codebooks the most.
     converged : bool
     tied_to : str or None
         The layer whose centers and labels it has, being tied to its weight.
@@ -44,6 +51,7 @@ class SharedLayer:
     name: str
     n_weights: int
     n_clusters: int
+    n_codebooks: int
     used_centers: int
     bits: int
     bytes_before: int
@@ -88,37 +96,91 @@ class SharedModel:
 
 
 class SharedWeight(nn.Module):
-    """The parametrization: `original` holds the centers, of shape (k,); the weight is looked up.
+    """The parametrization: `original` holds the centers and the weight is looked up.
 
+    The centers are of shape (k,), or (n_codebooks, k) where channels have codebooks of their own.
     Labels are a buffer of the weight's shape, in the smallest signed or 8-bit dtype that fits:
     torch cannot index by uint16 and takes uint8 for a mask, so that the lookup goes through int32.
+
+    Parameters
+    ----------
+    labels : torch.Tensor
+        Of the weight's shape; indices into the codebook of their channel.
+    n_clusters : int
+    channels : Channels, optional
+        Which of them have a codebook in common.
     """
 
-    def __init__(self, labels, n_clusters):
+    def __init__(self, labels, n_clusters, channels=None):
         super().__init__()
-        self.n_clusters = n_clusters
+        self.n_clusters, self.channels = n_clusters, channels
         wide = torch.int16 if n_clusters <= 2**15 else torch.int32
         self.register_buffer("labels", labels.to(torch.uint8 if n_clusters <= 256 else wide))
 
     def forward(self, centers):
         """Weight of each label; a center's gradient is the sum of its weights' gradients."""
         # Through float32, in which the gradients of half-precision weights are then summed.
-        wide = centers.to(torch.promote_types(centers.dtype, torch.float32))
+        wide = centers.to(torch.promote_types(centers.dtype, torch.float32)).flatten()
         return wide.index_select(0, self._index()).view(self.labels.shape).to(centers.dtype)
 
     def right_inverse(self, weight):
-        """Mean weight of each label; unused centers repeat the largest."""
-        sums = weight.new_zeros(self.n_clusters, dtype=torch.float64)
+        """Mean weight of each label; unused centers repeat the largest of their codebook."""
+        n_codebooks = 1 if self.channels is None else self.channels.n_groups(self.labels.shape)
+        sums = weight.new_zeros(n_codebooks * self.n_clusters, dtype=torch.float64)
         sums.index_add_(0, self._index(), weight.detach().flatten().double())
-        counts = torch.bincount(self._index(), minlength=self.n_clusters)
-        means = sums / counts
-        return torch.where(counts > 0, means, means[counts > 0].max()).to(weight.dtype)
+        counts = torch.bincount(self._index(), minlength=len(sums))
+        means = (sums / counts).view(n_codebooks, -1)
+        largest = means.nan_to_num(-torch.inf).max(dim=1, keepdim=True).values
+        means = torch.where(counts.view_as(means) > 0, means, largest).to(weight.dtype)
+        return means[0] if self.channels is None else means
 
     def _index(self):
-        return self.labels.flatten().int()
+        index = self.labels.int()
+        if self.channels is not None:
+            index = index + self.n_clusters * self.channels.group_of_each(index)
+        return index.flatten()
 
 
-def share_weights(model, n_clusters, *, layers=None, inplace=False, progress=False, **options):
+class Channels(NamedTuple):
+    """Output channels in groups of a size: which weights of a layer have a codebook in common.
+
+    Attributes
+    ----------
+    axis : int
+        Of the weight: 0, or 1 in a transposed convolution.
+    size : int
+        Of a group; the last one holds the rest.
+    """
+
+    axis: int
+    size: int
+
+    def n_groups(self, shape):
+        """Number of groups in a weight."""
+        return -(-shape[self.axis] // self.size)
+
+    def split(self, weight):
+        """The weight's groups: views of it."""
+        return weight.split(self.size, self.axis)
+
+    def group_of_each(self, labels):
+        """Number of the group of each channel, int32; to be broadcast over the weight."""
+        groups = torch.arange(labels.shape[self.axis], device=labels.device) // self.size
+        shape = [-1 if axis == self.axis else 1 for axis in range(labels.dim())]
+        return groups.int().view(shape)
+
+
+def share_weights(
+    model,
+    n_clusters,
+    *,
+    layers=None,
+    granularity="per_tensor",
+    group_size=None,
+    inplace=False,
+    progress=False,
+    **options,
+):
     """Replace the weights of layers by codebook and labels.
 
     Each layer then computes from its centers, `layer.parametrizations.weight.original`, which can
@@ -133,6 +195,11 @@ def share_weights(model, n_clusters, *, layers=None, inplace=False, progress=Fal
     layers : sequence of str, optional
         Names of modules with a `weight`; by default every convolution and `Linear`. Whatever is
         tied to one of their weights is shared with it and stays tied.
+    granularity : {"per_tensor", "per_channel", "per_grouped_channel"}
+        What has a codebook of its own: a layer's weight, each output channel of it, or every
+        `group_size` output channels; named as in coremltools.
+    group_size : int, optional
+        Read by "per_grouped_channel", which needs it. The last group holds the rest.
     inplace : bool
         Modify `model`; on an error it is left as it was. Make its optimizer afterwards.
     progress : bool
@@ -147,29 +214,26 @@ def share_weights(model, n_clusters, *, layers=None, inplace=False, progress=Fal
     Raises
     ------
     TypeError, ValueError
-        On unknown, missing or already parametrized layers, and as `cluster` does, with the
-        layer's name.
+        On unknown, missing or already parametrized layers, an unknown granularity, and as
+        `cluster` does, with the layer's name.
     """
+    size = _group_size(granularity, group_size)
     groups = _groups(model, layers)
     numbers = _numbers(n_clusters, groups)
-    results = {}
-    for name in tqdm(groups, desc="sharing weights", disable=not progress):
-        try:
-            weight = model.get_parameter(groups[name][0].parameter)
-            results[name] = cluster(weight, numbers[name], **options)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"layer {name!r}: {error}") from error
+    channels = {name: size and _channels(model, owners[0], size) for name, owners in groups.items()}
+    weights = {name: model.get_parameter(owner.parameter) for name, (owner, *_) in groups.items()}
+    results = _cluster_all(weights, numbers, channels, progress, options)
     if not inplace:
         model = copy.deepcopy(model)
     records = []
     for name, (first, *tied) in groups.items():
         weight = model.get_parameter(first.parameter)
-        records.append(_record(name, weight, results[name]))
+        records.append(_record(name, weight, numbers[name], results[name]))
         records += [
             replace(records[-1], name=other.layer, bytes_before=0, bytes_after=0, tied_to=name)
             for other in tied
         ]
-        _parametrize(model, groups[name], results[name])
+        _parametrize(model, groups[name], channels[name], results[name])
     return SharedModel(model, tuple(records))
 
 
@@ -254,9 +318,65 @@ def _numbers(n_clusters, groups):
     return {name: check_n_clusters(number) for name, number in n_clusters.items()}
 
 
-def _parametrize(model, owners, result):
+def _group_size(granularity, group_size):
+    """Output channels that share a codebook; None if all do."""
+    if granularity not in GRANULARITIES:
+        raise ValueError(
+            f"granularity={granularity!r} is unknown: choose from {', '.join(GRANULARITIES)}."
+        )
+    if granularity != "per_grouped_channel":
+        if group_size is not None:
+            raise ValueError(
+                f"group_size={group_size} is for 'per_grouped_channel', not {granularity!r}."
+            )
+        return None if granularity == "per_tensor" else 1
+    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
+        raise ValueError(
+            f"group_size={group_size!r} must be a positive whole number: "
+            "output channels that share a codebook."
+        )
+    return group_size
+
+
+def _channels(model, owner, size):
+    transposed = isinstance(model.get_submodule(owner.path), TRANSPOSED)
+    return Channels(int(transposed), size)
+
+
+def _cluster_all(weights, numbers, channels, progress, options):
+    """By name of layer, the clusterings of its weight or of its groups of channels.
+
+    Side by side: small ones leave the cores idle half the time.
+    """
+    jobs = [
+        (name, part)
+        for name, weight in weights.items()
+        for part in (channels[name].split(weight) if channels[name] else [weight])
+    ]
+
+    def run(job):
+        name, part = job
+        try:
+            return cluster(part, numbers[name], **options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {name!r}: {error}") from error
+
+    results = {name: [] for name in weights}
+    with ThreadPoolExecutor(threads.n_threads()) as pool:
+        found = pool.map(run, jobs)
+        found = tqdm(found, "sharing weights", total=len(jobs), disable=not progress)
+        for (name, _), result in zip(jobs, found, strict=True):
+            results[name].append(result)
+    return results
+
+
+def _parametrize(model, owners, channels, results):
     """Make the owners of one weight look it up in the same centers by the same labels."""
-    shared = SharedWeight(result.labels, len(result.centers))
+    labels, centers = results[0].labels, results[0].centers
+    if channels:
+        labels = torch.cat([result.labels for result in results], channels.axis)
+        centers = torch.stack([result.centers for result in results])
+    shared = SharedWeight(labels, centers.shape[-1], channels)
     first, *tied = [(model.get_submodule(owner.path), owner.attribute) for owner in owners]
     parameter = getattr(*first)
     parameter.grad = None  # of the weights
@@ -268,7 +388,7 @@ def _parametrize(model, owners, result):
         parametrize.register_parametrization(module, attribute, shared)
         module.parametrizations[attribute].original = parameter
     with torch.no_grad():
-        parameter.copy_(result.centers)
+        parameter.copy_(centers)
 
 
 def _own_class(module):
@@ -278,19 +398,20 @@ def _own_class(module):
         module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
 
 
-def _record(name, weight, result):
-    used = int((result.counts > 0).sum())
-    bits = math.ceil(math.log2(used))
+def _record(name, weight, n_clusters, results):
+    used = [int((result.counts > 0).sum()) for result in results]
+    bits = math.ceil(math.log2(max(used)))
     n_weights, size = weight.numel(), weight.element_size()
     return SharedLayer(
         name=name,
         n_weights=n_weights,
-        n_clusters=len(result.centers),
-        used_centers=used,
+        n_clusters=n_clusters,
+        n_codebooks=len(results),
+        used_centers=sum(used),
         bits=bits,
         bytes_before=n_weights * size,
-        bytes_after=math.ceil(n_weights * bits / 8) + used * size,
-        inertia=result.inertia,
-        n_iter=result.n_iter,
-        converged=result.converged,
+        bytes_after=math.ceil(n_weights * bits / 8) + sum(used) * size,
+        inertia=sum(result.inertia for result in results),
+        n_iter=max(result.n_iter for result in results),
+        converged=all(result.converged for result in results),
     )

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lloyd import assert_same
 
-from lib.engine import BinnedWeights, SortedWeights, in_order
-from lib.engine.keys import bits_of, key_of, keys_of, thresholds
-from lib.lloyd import OrderedCells, TextbookCells, lloyd
+from lib.clustering import ordered
+from lib.engine import BinnedWeights, DevicePasses, Passes, SortedWeights
+from lib.engine.keys import bits_of, keys_of, thresholds
+from lib.lloyd import TextbookCells, lloyd, lloyd_in_order
 
 TINY, LARGEST = np.float32(1e-45), np.finfo(np.float32).max
 
@@ -38,8 +39,8 @@ EVERY = pytest.mark.parametrize(
 )
 
 
-def binned(weights):
-    return BinnedWeights(weights.view(np.uint32))
+def binned(weights, sample_weight=None):
+    return BinnedWeights(Passes(weights.view(np.uint32), "float32", sample_weight))
 
 
 @EVERY
@@ -61,6 +62,8 @@ def test_ranks_are_numbers_of_smaller_weights(weights):
         for values in (own, beside, np.float32([-np.inf, np.inf, 0.0, -0.0])):
             expected = (weights < values[:, None]).sum(axis=1)
             np.testing.assert_array_equal(order.rank(values), expected)
+            expected = (weights <= values[:, None]).sum(axis=1)
+            np.testing.assert_array_equal(order.rank(values, side="right"), expected)
 
 
 @EVERY
@@ -81,10 +84,7 @@ def test_sample_weights_go_with_their_weights(weights):
     rng = np.random.default_rng(6)
     importance = rng.choice([0.0, 1e-9, 1.0, 2.5], len(weights))
     importance[0] = 1.0
-    order, same = (
-        BinnedWeights(weights.view(np.uint32), sample_weight=importance),
-        SortedWeights(weights, importance),
-    )
+    order, same = binned(weights, importance), SortedWeights(weights, importance)
     assert len(order) == len(same) == (importance > 0).sum()
     np.testing.assert_array_equal(np.asarray(order), np.asarray(same))
     for weight in np.unique(same.weights)[:9]:  # equal weights may come in another order
@@ -105,7 +105,7 @@ def test_every_engine_takes_the_path_of_the_textbook(weights, n_clusters, revise
     options = {"revise": revise, "max_iter": 3}
     expected = lloyd(TextbookCells(weights), start, **options)
     for order in (binned(weights), SortedWeights(weights)):
-        assert_same(lloyd(OrderedCells(order), start, **options), expected, weights)
+        assert_same(lloyd_in_order(order, start, **options), expected, weights)
 
 
 @EVERY
@@ -113,40 +113,34 @@ def test_labels_count_the_thresholds_below(weights):
     cuts = np.unique(np.random.default_rng(5).choice(weights, 12))
     expected = np.searchsorted(cuts, weights, side="right")
     for order in (binned(weights), SortedWeights(weights)):
-        labels = np.empty(len(weights), np.uint8)
-        order.label(cuts, labels)
-        np.testing.assert_array_equal(labels, expected)
+        np.testing.assert_array_equal(order.label(cuts, np.uint8), expected)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_half_precision_is_as_its_float32(kind):
     tensor = torch.randn(5000, generator=torch.Generator().manual_seed(0)) / 50
     half = tensor.to(getattr(torch, kind))
-    order = BinnedWeights(half.view(torch.int16).numpy().view(np.uint16), kind)
+    order = BinnedWeights(Passes(half.view(torch.int16).numpy().view(np.uint16), kind))
     same = SortedWeights(half.float().numpy())
     ranks = np.arange(5000)
     np.testing.assert_array_equal(order[ranks], same[ranks])
     np.testing.assert_array_equal(order.distinct(5000), same.distinct(5000))
     start = np.linspace(-0.05, 0.05, 16)
-    path, expected = (lloyd(OrderedCells(o), start, revise=True) for o in (order, same))
+    path, expected = (lloyd_in_order(o, start, revise=True) for o in (order, same))
     assert path.n_iter == expected.n_iter
     np.testing.assert_allclose(path.centers, expected.centers, rtol=1e-12)
     cuts = thresholds(path.centers, np.float32)
-    found, labels = np.empty((2, 5000), np.uint8)
-    order.label(cuts, found)
-    same.label(cuts, labels)
-    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_array_equal(order.label(cuts, np.uint8), same.label(cuts, np.uint8))
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_halves_of_importance_0_are_labelled_too(kind):
     half = torch.linspace(-1, 1, 201).to(getattr(torch, kind))
     importance = (np.arange(201) % 3 == 0).astype(np.float64)
-    order = BinnedWeights(half.view(torch.int16).numpy().view(np.uint16), kind, importance)
-    cuts, labels = np.float32([-np.inf, -0.655, 0.0, 0.123, np.inf]), np.empty(201, np.uint8)
-    order.label(cuts, labels)
+    order = BinnedWeights(Passes(half.view(torch.int16).numpy().view(np.uint16), kind, importance))
+    cuts = np.float32([-np.inf, -0.655, 0.0, 0.123, np.inf])
     expected = np.searchsorted(cuts, half.float().numpy(), side="right")
-    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(order.label(cuts, np.uint8), expected)
 
 
 def test_one_rank_among_weights_that_share_their_leading_digits():
@@ -166,7 +160,6 @@ def test_what_is_not_finite_is_refused(bad):
 def test_keys_ascend_with_floats(values):
     values = np.float32(values)
     keys = keys_of(values)
-    assert keys.tolist() == [key_of(bits, 32) for bits in values.view(np.uint32)]
     np.testing.assert_array_equal(bits_of(keys, 32).astype(np.uint32).view(np.float32), values)
     np.testing.assert_array_equal(np.sort(values), values[np.argsort(keys)])
     np.testing.assert_array_equal(values[:, None] < values, keys[:, None] < keys)
@@ -174,10 +167,10 @@ def test_keys_ascend_with_floats(values):
 
 def test_large_arrays_are_binned_unless_a_leaf_is_crowded():
     rng = np.random.default_rng(0)
-    assert isinstance(in_order(rng.normal(size=1 << 18).astype(np.float32)), BinnedWeights)
-    assert isinstance(in_order(rng.normal(size=1 << 18)), SortedWeights)
-    crowded = (1 + rng.integers(0, 2000, 1 << 19) * 2.0**-23).astype(np.float32)
-    assert isinstance(in_order(crowded), SortedWeights)
+    assert isinstance(ordered(rng.normal(size=1 << 21).astype(np.float32)), BinnedWeights)
+    assert isinstance(ordered(rng.normal(size=1 << 21)), SortedWeights)
+    crowded = (1 + rng.integers(0, 4000, 1 << 21) * 2.0**-23).astype(np.float32)
+    assert isinstance(ordered(crowded), SortedWeights)
 
 
 @EVERY
@@ -188,6 +181,104 @@ def test_distinct_weights(weights):
         assert (found is None) == (expected is None)
         if expected is not None:
             np.testing.assert_array_equal(found, expected)
-    for count in (2, 50):
-        starts = order.starts_of_distinct(count)
-        np.testing.assert_array_equal(starts, same.starts_of_distinct(count))
+    ranks = np.unique(order.starts_of_distinct(50))
+    values = np.asarray(same)
+    assert ranks[0] == 0
+    assert all(values[rank] != values[rank - 1] or values[rank] == 0 for rank in ranks[1:])
+
+
+@EVERY
+def test_bounds_hold_what_lies_between(weights):
+    order, values = binned(weights), np.sort(weights).astype(np.float64)
+    ranks = np.arange(len(values))
+    low, high = order.bounds(ranks)
+    assert (low <= values).all() and (values <= high).all()
+    near = np.abs(values) >= np.finfo(np.float32).tiny
+    assert ((high - low)[near] <= np.abs(values[near]) * 2**-11).all()
+    edges = np.unique(low[:: max(1, len(low) // 50)])
+    edges = edges[edges != 0]  # its place is that of -0.0, in the leaf before
+    looked = order.place.copy()
+    np.testing.assert_array_equal(order.rank_near(edges), np.searchsorted(values, edges))
+    np.testing.assert_array_equal(order.place, looked)
+
+
+def test_few_passes_look_up_what_a_path_asks_for():
+    rng = np.random.default_rng(7)
+    order = binned(rng.normal(size=200_000).astype(np.float32))
+    passes, gather = [], order.passes.gather
+    order.passes.gather = lambda chosen: passes.append(len(chosen)) or gather(chosen)
+    path = lloyd_in_order(order, np.linspace(-2, 2, 8), revise=True)
+    assert path.n_iter > 20
+    assert 1 <= len(passes) <= 5
+    assert sum(passes) < len(order.leaf) / 2
+    again = lloyd_in_order(order, np.linspace(-2, 2, 8), revise=True)
+    np.testing.assert_array_equal(again.centers, path.centers)
+    assert len(passes) <= 5
+
+
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+KINDS = ["float32", "float16", "bfloat16"]
+
+
+class TestDevice:
+    """The passes by torch are those of the processor, here or on a CUDA device."""
+
+    @pytest.fixture(params=["cpu", GPU])
+    def device(self, request):
+        if request.param == "cuda" and not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        return request.param
+
+    def both(self, weights, device, kind="float32", importance=None):
+        tensor = torch.from_numpy(weights).to(getattr(torch, kind))
+        bits = tensor.view(torch.int32 if kind == "float32" else torch.int16).numpy()
+        host = Passes(bits.view(f"uint{8 * bits.itemsize}"), kind, importance)
+        mass = None if importance is None else torch.from_numpy(importance).to(device)
+        return DevicePasses(tensor.to(device), mass), host
+
+    @EVERY
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_tallies(self, weights, kind, device):
+        weights = np.clip(weights, -6e4, 6e4)  # what float16 holds
+        for found, expected in zip(
+            *(p.tally() for p in self.both(weights, device, kind)), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+
+    @EVERY
+    def test_masses(self, weights, device):
+        importance = np.random.default_rng(0).choice([0.0, 1.0, 2.5], len(weights))
+        importance[0] = 1.0
+        passes = self.both(weights, device, importance=importance)
+        (*found, masses), (*expected, others) = (p.tally() for p in passes)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_allclose(masses, others, rtol=1e-12)
+        chosen = np.arange(0, len(found[0]), 3)
+        (members, masses), (same, others) = (p.gather(chosen) for p in passes)
+        np.testing.assert_array_equal(members, same)
+        np.testing.assert_array_equal(masses, others)
+
+    @EVERY
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_labels(self, weights, kind, device):
+        weights = np.clip(weights, -6e4, 6e4)
+        on_device, host = self.both(weights, device, kind)
+        keys = np.sort(np.random.default_rng(1).integers(0, 1 << host.width, 40))
+        expected = host.label(keys, np.uint16)
+        np.testing.assert_array_equal(on_device.label(keys, np.uint16).cpu(), expected)
+        keys = keys[:0]
+        assert not on_device.label(keys, np.uint8).any()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_takes_the_path_of_the_processor(self, kind, weighted, device):
+        rng = np.random.default_rng(2)
+        weights = rng.standard_t(3, 20_000).astype(np.float32)
+        importance = rng.uniform(0, 1, len(weights)) if weighted else None
+        paths = [
+            lloyd_in_order(BinnedWeights(p), np.linspace(-2, 2, 9), revise=True)
+            for p in self.both(weights, device, kind, importance)
+        ]
+        assert paths[0].n_iter == paths[1].n_iter
+        np.testing.assert_allclose(paths[0].centers, paths[1].centers, rtol=1e-12)

@@ -9,7 +9,8 @@ from lib import clustering
 from lib.engine.binned import BinnedWeights
 from lib.engine.keys import thresholds
 from lib.engine.ordered import SortedWeights
-from lib.lloyd import OrderedCells, TextbookCells, lloyd, revised
+from lib.engine.passes import Passes
+from lib.lloyd import TextbookCells, lloyd, lloyd_in_order, revised
 
 settings.register_profile(  # compiling takes seconds, and every run tries the same examples
     "core",
@@ -71,11 +72,7 @@ def orders(weights, sample_weight=None):
     yield SortedWeights(weights, sample_weight)
     single = weights.astype(np.float32)
     if (single == weights).all():
-        yield BinnedWeights(single.view(np.uint32), sample_weight=sample_weight)
-
-
-def sorted_cells(weights):
-    return OrderedCells(SortedWeights(weights))
+        yield BinnedWeights(Passes(single.view(np.uint32), "float32", sample_weight))
 
 
 def label(weights, centers):
@@ -87,8 +84,8 @@ def label(weights, centers):
 
 def both(weights, centers, sample_weight, **options):
     """Paths over the weights in order, and the textbook's last."""
-    cells = [OrderedCells(order) for order in orders(weights, sample_weight)]
-    return [lloyd(c, centers, **options) for c in (*cells, TextbookCells(weights, sample_weight))]
+    paths = [lloyd_in_order(o, centers, **options) for o in orders(weights, sample_weight)]
+    return [*paths, lloyd(TextbookCells(weights, sample_weight), centers, **options)]
 
 
 def rounding(weights, sample_weight=None):
@@ -213,7 +210,7 @@ def test_revision_repairs_emptied_centers():
 
 def test_revision_merges_the_cheapest_pair_to_split_the_cell_that_gains_most():
     weights = np.array([0.0, 0.1, 5.0, 9.0])
-    cells, centers = sorted_cells(weights), np.array([0.0, 0.1, 7.0])
+    cells, centers = TextbookCells(weights), np.array([0.0, 0.1, 7.0])
     cells.assign(centers)
     np.testing.assert_allclose(np.sort(revised(cells, centers)), [0.05, 5.0, 9.0])
 
@@ -244,7 +241,7 @@ def test_inertia_never_rises_and_is_the_direct_sum(problem):
 def test_neighbouring_floats_are_not_revised_in_a_circle(seed):
     rng = np.random.default_rng(seed)
     weights = np.sort(1 + rng.integers(0, 30, 30) * 2.0**-52)
-    path = lloyd(sorted_cells(weights), weights[::4], revise=True, max_iter=1000)
+    path = lloyd_in_order(SortedWeights(weights), weights[::4], revise=True, max_iter=1000)
     assert path.converged
 
 
@@ -254,8 +251,8 @@ def test_an_outlier_does_not_drown_the_others(outlier):
     bulk = rng.normal(size=2000).astype(np.float32)
     weights = np.sort(np.append(bulk, np.float32(outlier)))
     start = np.array([-1.0, 0.0, 1.0])
-    expected = lloyd(sorted_cells(np.sort(bulk)), start).centers
-    path = lloyd(sorted_cells(weights), np.sort(np.append(start, outlier)))
+    expected = lloyd_in_order(SortedWeights(np.sort(bulk)), start).centers
+    path = lloyd_in_order(SortedWeights(weights), np.sort(np.append(start, outlier)))
     np.testing.assert_allclose(np.setdiff1d(path.centers, weights[[0, -1]]), expected, rtol=1e-12)
 
 
@@ -266,12 +263,13 @@ def test_sums_of_every_range(n, weighted):
     rng = np.random.default_rng(n)
     weights = np.sort(rng.normal(size=n))
     mass = rng.uniform(0.5, 2, n) if weighted else np.ones(n)
-    cells = OrderedCells(SortedWeights(weights, mass if weighted else None))
-    cells.assign(np.sort(rng.choice(weights, min(n, 9), replace=False)))
-    for j, (start, stop) in enumerate(zip(cells.bounds[:-1], cells.bounds[1:], strict=True)):
-        assert cells.mass[j] == pytest.approx(mass[start:stop].sum())
-        total = (mass * (weights - cells.origin))[start:stop].sum()
-        assert cells.total[j] == pytest.approx(total, abs=1e-9)
+    order = SortedWeights(weights, mass if weighted else None)
+    cuts = np.concatenate([[0], np.sort(rng.integers(0, n + 1, 9)), [n]])
+    sums = order.ranges(cuts[:-1], cuts[1:])
+    for (part, total, _), start, stop in zip(sums, cuts[:-1], cuts[1:], strict=True):
+        assert part == pytest.approx(mass[start:stop].sum())
+        direct = (mass * (weights - order.origin))[start:stop].sum()
+        assert total == pytest.approx(direct, abs=1e-9)
 
 
 @given(problem=problems())
@@ -288,8 +286,8 @@ def test_thresholds_are_the_smallest_weights_of_their_cells(problem):
 def test_tol_stops_early_and_counts_as_converged():
     weights = np.sort(np.random.default_rng(0).normal(size=2000))
     start = np.linspace(-3, 3, 16)
-    to_the_end = lloyd(sorted_cells(weights), start)
-    path = lloyd(sorted_cells(weights), start, tol=0.01)
+    to_the_end = lloyd_in_order(SortedWeights(weights), start)
+    path = lloyd_in_order(SortedWeights(weights), start, tol=0.01)
     assert path.converged
     assert path.n_iter < to_the_end.n_iter
     np.testing.assert_array_equal(path.history, to_the_end.history[: path.n_iter + 1])
@@ -302,7 +300,9 @@ def test_max_iter_ends_the_path():
     weights = np.sort(np.random.default_rng(0).normal(size=2000))
     start = np.linspace(-3, 3, 16)
     for max_iter in (0, 1, 5):
-        path = lloyd(sorted_cells(weights), start, max_iter=max_iter)
+        path = lloyd_in_order(SortedWeights(weights), start, max_iter=max_iter)
         assert (path.n_iter, path.converged) == (max_iter, False)
         assert len(path.history) == max_iter + 1
-    np.testing.assert_array_equal(lloyd(sorted_cells(weights), start, max_iter=0).centers, start)
+    np.testing.assert_array_equal(
+        lloyd_in_order(SortedWeights(weights), start, max_iter=0).centers, start
+    )

@@ -8,7 +8,7 @@ import subprocess
 import nbformat
 import pytest
 
-from lib import readme, results, runs
+from lib import comparison, readme, results, runs
 
 NOTEBOOKS = sorted((results.ROOT / "notebooks").glob("*.ipynb"))
 EXPERIMENTS = sorted(path.stem for path in (results.ROOT / "notebooks/experiments").glob("*.yml"))
@@ -31,8 +31,8 @@ def tracked(folder):
 
 class TestSources:
     def test_there_are_notebooks_and_experiments(self):
-        assert len(NOTEBOOKS) >= 5
-        assert {"smoke", "embedded", "full"} <= set(EXPERIMENTS)
+        assert len(NOTEBOOKS) >= 6
+        assert {"smoke", "embedded", "full", "bench"} <= set(EXPERIMENTS)
 
     @each_notebook
     def test_no_outputs(self, notebook):
@@ -71,8 +71,17 @@ class TestSources:
 
 class TestParameterFiles:
     @each_experiment
-    def test_every_notebook_is_run_in_order(self, experiment):
-        assert list(runs.load_experiment(experiment).notebooks) == NAMES
+    def test_notebooks_are_run_in_order(self, experiment):
+        listed = list(runs.load_experiment(experiment).notebooks)
+        assert listed == sorted(listed)
+        assert set(listed) <= set(NAMES)
+
+    def test_smoke_runs_every_notebook(self):
+        assert list(runs.load_experiment("smoke").notebooks) == NAMES
+
+    @pytest.mark.parametrize("experiment", ["embedded", "full"])
+    def test_the_study_is_all_but_the_bench(self, experiment):
+        assert [*runs.load_experiment(experiment).notebooks, "06-bench"] == NAMES
 
     @each_experiment
     def test_description_and_experiment(self, experiment):
@@ -80,7 +89,7 @@ class TestParameterFiles:
         assert plan.description
         assert all(given["experiment"] == experiment for given in plan.notebooks.values())
 
-    @each_experiment
+    @pytest.mark.parametrize("experiment", ["smoke", "embedded", "full"])
     def test_claims_are_judged_where_they_are_measured(self, experiment):
         plan = runs.load_experiment(experiment).notebooks
         speed, claims = plan["03-speed"], plan["05-claims"]
@@ -122,7 +131,8 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert tuple(table.columns) == results.COLUMNS[name]
         assert len(table) > 0
     drawn = {path.name for path in (folder / "figures").iterdir()}
-    for name in ("training", "densities", "iterations", "inertia", "accuracy", "claims"):
+    names = "training densities iterations inertia accuracy claims bench growth"
+    for name in names.split():
         assert {f"{name}.pdf", f"{name}.png"} <= drawn
     for layer in ("conv1", "conv2", "fc8"):
         assert {f"centers-{layer}-2bits.pdf", f"centers-{layer}-2bits.png"} <= drawn
@@ -149,16 +159,14 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
 class TestCommitted:
     def test_every_table_is_committed_with_its_columns(self):
         files = tracked("results")
-        experiments = {name.split("/")[1] for name in files if name.endswith(".csv")}
-        assert experiments, "no tables are committed"
-        for experiment in experiments:
-            for name, columns in results.COLUMNS.items():
-                path = f"results/{experiment}/tables/{name}.csv"
-                assert path in files
-                with open(results.ROOT / path, newline="") as file:
-                    rows = list(csv.reader(file))
-                assert tuple(rows[0]) == columns, path
-                assert len(rows) > 1, path
+        tables = [name for name in files if name.endswith(".csv")]
+        assert {name.split("/")[-1] for name in tables} == {f"{n}.csv" for n in results.COLUMNS}
+        assert {name.split("/")[1] for name in tables} == set(comparison.COMMITTED)
+        for path in tables:
+            with open(results.ROOT / path, newline="") as file:
+                rows = list(csv.reader(file))
+            assert tuple(rows[0]) == results.COLUMNS[path.split("/")[-1].removesuffix(".csv")], path
+            assert len(rows) > 1, path
 
     def test_committed_manifest_is_of_the_committed_files(self):
         files = {name for name in tracked("results") if name.count("/") > 1}

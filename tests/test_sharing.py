@@ -269,6 +269,7 @@ def test_result_says_what_happened():
         name="0",
         n_weights=9,
         n_clusters=16,
+        n_codebooks=1,
         used_centers=3,
         bits=2,
         bytes_before=18,
@@ -348,3 +349,87 @@ def test_already_parametrized():
 def test_layer_without_values():
     with pytest.raises(ValueError, match="layer '0': weights are empty"):
         lib.share_weights(nn.Sequential(nn.Linear(0, 3)), 4)
+
+
+class TestGranularity:
+    @pytest.mark.parametrize("layer", [nn.Conv2d(3, 8, 3), nn.Linear(7, 8), nn.Conv1d(4, 8, 5)])
+    def test_every_channel_has_the_codebook_of_its_own_weights(self, layer, device):
+        layer = nn.Sequential(layer).to(device)
+        shared = lib.share_weights(layer, 4, granularity="per_channel")
+        (record,) = shared.layers
+        new = shared.model[0]
+        assert centers_of(new).shape == (8, 4)
+        assert labels_of(new).shape == layer[0].weight.shape
+        for channel in range(8):
+            expected = lib.cluster(layer[0].weight[channel], 4)
+            torch.testing.assert_close(centers_of(new)[channel].double(), expected.centers)
+            assert torch.equal(labels_of(new)[channel], expected.labels)
+            plain = expected.centers.float()[expected.labels.long()]
+            torch.testing.assert_close(new.weight[channel], plain)
+        assert record.n_codebooks == 8
+        assert record.used_centers == 32
+        assert record.bytes_after == layer[0].weight.numel() * 2 / 8 + 32 * 4
+
+    @pytest.mark.parametrize("size", [1, 3, 8, 100])
+    def test_groups_of_channels_and_the_rest(self, size):
+        layer = nn.Sequential(nn.Linear(30, 8))
+        shared = lib.share_weights(layer, 3, granularity="per_grouped_channel", group_size=size)
+        weights, groups = shared.model[0].weight, layer[0].weight.split(size)
+        assert shared.layers[0].n_codebooks == len(groups)
+        for part, group in zip(weights.split(size), groups, strict=True):
+            expected = lib.cluster(group, 3)
+            plain = expected.centers.float()[expected.labels.long()]
+            torch.testing.assert_close(part, plain)
+
+    def test_output_channels_of_a_transposed_convolution_are_its_second_axis(self):
+        model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3))
+        weight = lib.share_weights(model, 2, granularity="per_channel").model[0].weight
+        for channel in range(6):
+            assert len(weight[:, channel].unique()) == 2
+
+    def test_one_group_is_the_whole_weight(self):
+        model = convolutional()
+        whole = lib.share_weights(model, 16).model
+        grouped = lib.share_weights(
+            model, 16, granularity="per_grouped_channel", group_size=10_000
+        ).model
+        for name in ("0", "4"):
+            left, right = whole.get_submodule(name).weight, grouped.get_submodule(name).weight
+            assert torch.equal(left, right)
+
+    def test_centers_of_channels_train_and_turn_back(self):
+        model = lib.share_weights(convolutional(), 4, granularity="per_channel").model
+        layer = model[0]
+        layer.weight.square().sum().backward()
+        gradient = centers_of(layer).grad
+        for channel in range(8):
+            counts = torch.bincount(labels_of(layer)[channel].flatten(), minlength=4)
+            expected = 2 * centers_of(layer)[channel] * counts
+            torch.testing.assert_close(gradient[channel], expected)
+        before = layer.weight.detach().clone()
+        layer.weight = 2 * before  # moves the centers to the means of what is assigned
+        torch.testing.assert_close(layer.weight, 2 * before)
+        lib.plain_weights(model)
+        torch.testing.assert_close(layer.weight, 2 * before)
+
+    def test_unused_centers_stay_within_their_channel(self):
+        layer = nn.Sequential(nn.Linear(3, 2, bias=False))
+        with torch.no_grad():
+            layer[0].weight.copy_(torch.tensor([[1.0, 1.0, 2.0], [-5.0, -6.0, -7.0]]))
+        new = lib.share_weights(layer, 3, granularity="per_channel").model[0]
+        new.weight = new.weight.detach()
+        assert centers_of(new).tolist() == [[1, 2, 2], [-7, -6, -5]]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"granularity": "per_row"}, "'per_row' is unknown"),
+            ({"granularity": "per_grouped_channel"}, "group_size=None must be"),
+            ({"granularity": "per_grouped_channel", "group_size": 0}, "group_size=0 must be"),
+            ({"granularity": "per_grouped_channel", "group_size": 2.0}, "group_size=2.0 must be"),
+            ({"group_size": 4}, "group_size=4 is for 'per_grouped_channel'"),
+        ],
+    )
+    def test_bad_options_are_refused(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            lib.share_weights(convolutional(), 4, **options)

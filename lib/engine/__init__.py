@@ -3,14 +3,17 @@
 import numpy as np
 
 from .binned import BinnedWeights
+from .device import DevicePasses
 from .ordered import SortedWeights
+from .passes import SHIFT, Passes
 
-FEW = 1 << 17  # sorting so few is as fast as binning them
-CROWD = 1 << 18  # members of one leaf: looking for a rank among more would be slow
+__all__ = ["FEW", "SHIFT", "BinnedWeights", "DevicePasses", "Passes", "SortedWeights", "in_order"]
+
+FEW = 1 << 20  # sorting so few is as fast as binning them
 
 
 def in_order(weights, sample_weight=None):
-    """Weights in order from a NumPy array; what is in order already as it is.
+    """Weights in order from a sorted NumPy array; what is in order already as it is.
 
     Parameters
     ----------
@@ -26,10 +29,4 @@ def in_order(weights, sample_weight=None):
     ValueError
         If a weight is not finite.
     """
-    if not isinstance(weights, np.ndarray):
-        return weights
-    if weights.dtype == np.float32 and len(weights) > FEW:
-        binned = BinnedWeights(weights.view(np.uint32), sample_weight=sample_weight)
-        if binned.largest_crowd() <= CROWD:
-            return binned
-    return SortedWeights(weights, sample_weight)
+    return SortedWeights(weights, sample_weight) if isinstance(weights, np.ndarray) else weights

@@ -2,42 +2,25 @@
 
 import numpy as np
 
-from . import threads
-from .kernels import (
-    COUNT,
-    count_distinct,
-    decode,
-    label,
-    pick_distinct,
-    ranges,
-    rank_keys,
-    scatter,
-    tally,
-    tally_mass,
-)
 from .keys import bits_of, keys_of
-from .sums import sum_tree
+from .ranges import Leaves, decode, member_sums, range_sums, ranks, sum_tree
 
-GROUPS = 1 << 16  # weights whose keys share the leading 16 bits
-SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}
+FINE = 1 << 10  # a leaf may hold one of so many weights
+MARGIN = 8  # leaves looked up on both sides of each that is asked for
 
 
 class BinnedWeights:
-    """Weights in order, sorted only where somebody looks.
+    """Weights in order, of which only those are looked up that a question is about.
 
     One pass counts and sums the weights of each *leaf*: those that share their sign, exponent and
     the first 11 binary digits (all digits, for 16-bit floats). That answers most questions. Where
-    a rank or a threshold parts the weights of a leaf, its members are looked up: a second pass has
-    written the rest of each weight's bits to its *group* of 16 leaves, which is sorted when it is
-    needed.
+    a rank or a threshold parts the weights of a leaf, another pass gathers the members of such
+    leaves, and they are sorted.
 
     Parameters
     ----------
-    bits : uint32 or uint16 array of shape (n,)
-        The weights' bits, in any order. Kept, not copied, not modified.
-    kind : {"float32", "float16", "bfloat16"}
-    sample_weight : float array of shape (n,), optional
-        Weights of importance 0 count in no rank and no sum.
+    passes : Passes or DevicePasses
+        Over the weights. Those of importance 0 count in no rank and no sum.
 
     Attributes
     ----------
@@ -54,73 +37,36 @@ class BinnedWeights:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, bits, kind="float32", sample_weight=None):
-        self.bits, self.kind = bits, kind
-        self.width, self.shift = 8 * bits.itemsize, SHIFT[kind]
-        parts = threads.parts(len(bits))
-        tallies = threads.run(lambda part: self._tally(bits[part]), parts)
-        packed = sum(tallies)
-        self._check_finite(packed)
-        if sample_weight is not None and not sample_weight.all():
-            bits, sample_weight = bits[sample_weight > 0], sample_weight[sample_weight > 0]
-            parts = threads.parts(len(bits))
-            tallies = threads.run(lambda part: self._tally(bits[part]), parts)
-            packed = sum(tallies)
-        count, total, square = self._index_leaves(packed)
-        if sample_weight is not None:
-            count, total, square = self._mass_sums(bits, sample_weight, parts)
-        self._sum_leaves(count, total, square)
-        self.members, self.masses = np.empty(0, np.uint16), None
-        self.settled = np.zeros(GROUPS, bool)
-        if sample_weight is not None or (self.pure < 0).any():
-            self._scatter(bits, sample_weight, parts, tallies)
-
-    def _tally(self, bits):
-        packed = np.zeros((1 << (self.width - self.shift), 2), np.uint64)
-        tally(bits, self.width, self.shift, packed)
-        return packed
-
-    def _check_finite(self, packed):
-        ends = np.flatnonzero(packed[:, 0])[[0, -1]]
-        count, total = _unpacked(packed[ends, 0])
-        with np.errstate(invalid="ignore"):
-            extremes = self._values((ends << self.shift) + total // count)
-        for extreme in extremes[~np.isfinite(extremes)]:
-            raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
-
-    def _index_leaves(self, packed):
-        """What is known of each leaf that holds weights; counts and sums of their remainders."""
-        self.leaf = np.flatnonzero(packed[:, 0])
-        packed = packed[self.leaf]
-        count, total = _unpacked(packed[:, 0])
-        square = packed[:, 1].astype(np.int64)
+    def __init__(self, passes):
+        self.passes, self.n_labels = passes, passes.n_labels
+        self.kind, self.width, self.shift = passes.kind, passes.width, passes.shift
+        self.leaf, count, total, square, masses = passes.tally()
+        self._check_finite(count, total)
         self.starts = np.concatenate([[0], np.cumsum(count)])
         mean, rest = np.divmod(total, count)
         self.pure = np.where((rest == 0) & (square == mean * total), mean, -1)
         self.edges = self._values(self.leaf << self.shift)
         next_ = self._values((self.leaf << self.shift) + 1) if self.shift else self.edges
         self.step = next_ - self.edges
-        self.origin = self.edges[np.searchsorted(self.starts, len(self) // 2, "right") - 1]
-        self.offset = self.edges - self.origin
-        return count, total, square
+        middle = self._leaf_of(len(self) // 2)
+        self.origin = float(self.edges[middle] + self.step[middle] * mean[middle])
+        self._sum_leaves(*((count, total, square) if masses is None else masses))
+        self.place, self.looked = np.full(len(count), -1), np.zeros(len(count), bool)
+        self.members = np.empty(0, np.uint16)
+        self.masses = None if masses is None else np.empty(0)
+        self.sums = member_sums(self.members)
 
-    def _mass_sums(self, bits, sample_weight, parts):
-        """Sums of mass, mass * remainder, mass * remainder ** 2 of each leaf."""
-
-        def tally_part(part):
-            sums = np.zeros((1 << (self.width - self.shift), 3))
-            tally_mass(bits[part], sample_weight[part], self.width, self.shift, sums)
-            return sums[self.leaf]
-
-        return sum(threads.run(tally_part, parts)).T
+    def _check_finite(self, count, total):
+        ends = self.leaf[[0, -1]] << self.shift
+        with np.errstate(invalid="ignore"):
+            extremes = self._values(ends + total[[0, -1]] // count[[0, -1]])
+        for extreme in extremes[~np.isfinite(extremes)]:
+            raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
 
     def _sum_leaves(self, mass, total, square):
         """The tree of sums over leaves."""
-        total, square = self.step * total, self.step**2 * square
-        about = (
-            mass * self.offset + total,
-            mass * self.offset**2 + 2 * self.offset * total + square,
-        )
+        offset, total, square = self.edges - self.origin, self.step * total, self.step**2 * square
+        about = mass * offset + total, mass * offset**2 + 2 * offset * total + square
         self.tree = sum_tree(np.stack([mass, *about], axis=1))
 
     def _values(self, keys):
@@ -131,24 +77,53 @@ class BinnedWeights:
         bits = bits << 16 if self.kind == "bfloat16" else bits
         return bits.astype(np.uint32).view(np.float32).astype(np.float64)
 
-    def _scatter(self, bits, sample_weight, parts, tallies):
-        # Each part writes its share of a group behind that of the parts before it.
-        counts = [_unpacked(t[:, 0])[0].reshape(GROUPS, -1).sum(axis=1) for t in tallies]
-        ends = np.cumsum(np.stack(counts, axis=1)).reshape(GROUPS, -1)
-        self.group_ends = ends[:, -1]
-        self.members = np.empty(len(bits), np.uint16)
-        if sample_weight is not None:
-            self.masses = np.empty(len(bits), sample_weight.dtype)
+    # ------------------------------------------------------------------------- looking up
 
-        def write(part, next_):
-            mass = None if sample_weight is None else sample_weight[part]
-            scatter(bits[part], mass, self.width, next_, self.members, self.masses)
+    @property
+    def order(self):
+        """What is known of them, for compiled loops; these mark the leaves that they look into."""
+        return Leaves(
+            self.shift,
+            self.starts,
+            self.edges,
+            self.step,
+            self.pure,
+            self.place,
+            self.members,
+            self.sums,
+            self.looked,
+            self.origin,
+            self.tree,
+        )
 
-        threads.run(write, parts, [end - count for end, count in zip(ends.T, counts, strict=True)])
+    def look_up(self):
+        """Look up what loops have asked for and was not known; whether there was any."""
+        if not self.looked.any():
+            return False
+        self._look_up(self.looked)
+        self.looked = np.zeros_like(self.looked)
+        return True
 
-    def largest_crowd(self):
-        """Most weights of a leaf in which they differ."""
-        return int(np.diff(self.starts)[self.pure < 0].max(initial=0))
+    def _look_up(self, wanted):
+        """Gather the members of the given leaves, a bool each, and of those beside them."""
+        for _ in range(MARGIN):
+            wanted[1:] |= wanted[:-1].copy()
+            wanted[:-1] |= wanted[1:].copy()
+        chosen = np.flatnonzero(wanted & (self.place < 0))
+        if len(chosen) == 0:
+            return
+        counts = np.diff(self.starts)[chosen]
+        members, masses = self.passes.gather(chosen)
+        self.place[chosen] = len(self.members) + np.cumsum(counts) - counts
+        self.members = np.concatenate([self.members, members])
+        self.sums = member_sums(self.members)
+        if masses is not None:
+            self.masses = np.concatenate([self.masses, masses])
+
+    def is_fine(self):
+        """Whether no leaf holds so many different weights that it blurs their distribution."""
+        crowd = np.diff(self.starts)[self.pure < 0].max(initial=0)
+        return bool(crowd <= len(self) // FINE)
 
     # ------------------------------------------------------------------ as a sorted array
 
@@ -160,64 +135,73 @@ class BinnedWeights:
         """Of each weight, in order, float64; None if there are none."""
         if self.masses is None:
             return None
-        self._settle(self._groups())
-        return self.masses.astype(np.float64)
+        self._look_up(self.place < 0)
+        behind = np.repeat(self.place - self.starts[:-1], np.diff(self.starts))
+        return self.masses[behind + np.arange(len(self))]
 
-    def __getitem__(self, ranks):
+    def __getitem__(self, places):
         """Weights of the given ranks, float64."""
-        ranks = np.asarray(ranks)
-        leaf = np.asarray(np.searchsorted(self.starts, ranks, side="right") - 1)
-        mixed = np.asarray(self.pure[leaf] < 0)
+        places = np.asarray(places)
+        leaf = self._leaf_of(places)
+        mixed = self.pure[leaf] < 0
         if mixed.any():
-            self._settle(self._groups()[leaf[mixed]])
-            remainder = np.where(
-                mixed, self.members[np.where(mixed, ranks, 0)] & 0xFFF, self.pure[leaf]
-            )
+            wanted = np.zeros_like(self.looked)
+            wanted[leaf[mixed]] = self.place[leaf[mixed]] < 0
+            if wanted.any():
+                self._look_up(wanted)
+            member = np.where(mixed, self.place[leaf] + places - self.starts[leaf], 0)
+            remainder = np.where(mixed, self.members[member], self.pure[leaf])
         else:
             remainder = self.pure[leaf]
         return self.edges[leaf] + self.step[leaf] * remainder
 
+    def _leaf_of(self, places):
+        return np.asarray(np.searchsorted(self.starts, places, side="right") - 1)
+
+    def bounds(self, places):
+        """Between what the weights of the given ranks are, as far as their leaf tells; float64."""
+        leaf = self._leaf_of(places)
+        mixed, rest = self.pure[leaf] < 0, (1 << self.shift) - 1
+        low = self.edges[leaf] + self.step[leaf] * np.where(mixed, 0, self.pure[leaf])
+        return low, np.where(mixed, self.edges[leaf] + self.step[leaf] * rest, low)
+
     def __array__(self, dtype=None, copy=None):
         """All of them, sorted, as float32."""
-        if (self.pure >= 0).all():
+        mixed = self.pure < 0
+        if not mixed.any():
             values = self.edges + self.step * self.pure
             return np.repeat(values, np.diff(self.starts)).astype(dtype or np.float32)
-        self._settle(self._groups())
+        if (unknown := mixed & (self.place < 0)).any():
+            self._look_up(unknown)
         bits = np.empty(len(self), np.uint32)
-        decode(self.group_ends, self.members, bits)
+        decode(self.order, self.leaf, bits)
         return np.asarray(bits.view(np.float32), dtype)
 
     def distinct(self, at_most):
         """The distinct weights, ascending, float64; None if there are more than `at_most`."""
-        if len(self.leaf) > at_most:
+        if len(self.leaf) > at_most + 1:  # 0.0 may have two
             return None
         if (self.pure >= 0).all():
-            return self.edges + self.step * self.pure
-        found = np.unique(np.asarray(self)).astype(np.float64)
+            found = np.unique(self.edges + self.step * self.pure)
+        else:
+            found = np.unique(np.asarray(self)).astype(np.float64)
         return found if len(found) <= at_most else None
 
     def starts_of_distinct(self, count):
-        """Ranks of the first of equal weights, for `count` of the distinct weights, evenly."""
-        if (self.pure >= 0).all():
-            starts = self.starts[:-1]
-            return starts[np.linspace(0, len(starts) - 1, count).astype(np.int64)]
-        self._settle(self._groups())
-        found = np.empty(count, np.int64)
-        number = count_distinct(self.starts, self.members)
-        wanted = np.linspace(0, number - 1, count).astype(np.int64)
-        pick_distinct(self.starts, self.members, wanted, found)
-        return found
+        """Ranks of the first of equal weights, `count` of them evenly over the leaves."""
+        return self.starts[np.linspace(0, len(self.leaf) - 1, count).astype(np.int64)]
 
-    def rank(self, thresholds):
-        """Number of weights below each threshold, int64; thresholds are cast to float32."""
-        if self.kind != "float32":
-            return self.starts[np.searchsorted(self.edges, thresholds)]
-        keys = keys_of(thresholds)
-        ranks, unsettled = np.empty_like(keys), np.empty_like(keys)
-        known = (self.shift, self.leaf, self.starts, self.pure, self.settled, self.members)
-        while waiting := rank_keys(keys, *known, ranks, unsettled):
-            self._settle(unsettled[:waiting])
-        return ranks
+    def rank(self, values, side="left"):
+        """Number of weights below each value or, on the right side, at or below it; int64."""
+        values = np.asarray(values, np.float64)
+        values = values if side == "right" else np.nextafter(values, -np.inf)
+        found = ranks(self.order, values)
+        return ranks(self.order, values) if self.look_up() else found
+
+    def rank_near(self, values):
+        """Number of weights below the leaf of each value: nothing is looked up."""
+        leaf = np.searchsorted(self.edges, values, side="right") - 1
+        return self.starts[np.maximum(leaf, 0)]
 
     def ranges(self, starts, stops):
         """Sums of mass, mass * value, mass * value ** 2 from each rank to another.
@@ -225,59 +209,19 @@ class BinnedWeights:
         Values are taken about the origin, masses are the sample weights. The ranks come from
         `rank`. float64 of shape (q, 3).
         """
-        sums = np.empty((len(starts), 3))
-        known = (self.starts, self.offset, self.step, self.pure, self.members, self.masses)
-        ranges(starts, stops, *known, self.tree, sums)
-        return sums
-
-    def _groups(self):
-        """The groups that hold weights; some twice."""
-        return self.leaf >> (self.width - 16 - self.shift)
-
-    def _settle(self, groups):
-        groups = [g for g in np.unique(groups) if not self.settled[g]]
-        cores = threads.n_threads() if len(groups) > 8 else 1
-        threads.run(self._sort_groups, [groups[i::cores] for i in range(cores)])
-        self.settled[groups] = True
-
-    def _sort_groups(self, groups):
-        for group in groups:
-            part = slice(self.group_ends[group - 1] if group else 0, self.group_ends[group])
-            if self.masses is None:
-                self.members[part].sort(kind="stable")  # a radix sort, for 16 bits
-            else:
-                order = np.argsort(self.members[part], kind="stable")
-                self.members[part] = self.members[part][order]
-                self.masses[part] = self.masses[part][order]
+        return range_sums(self.order, self.masses, starts, stops)
 
     # ---------------------------------------------------------------------------- labels
 
-    @property
-    def n_labels(self):
-        """Number of weights that have a label: all, those of importance 0 too."""
-        return len(self.bits)
-
-    def label(self, thresholds, labels):
-        """Write the number of thresholds at or below each weight, in the weights' own order."""
-        if self.kind == "float32":
+    def label(self, thresholds, dtype):
+        """Number of thresholds at or below each weight, in the weights' own order."""
+        if self.shift:
             keys = keys_of(thresholds)
         else:
             # No 16-bit float lies between a threshold and the next of them.
             with np.errstate(invalid="ignore"):
-                values = self._values(np.arange(GROUPS))
+                values = self._values(np.arange(1 << self.width))
             values[np.isnan(values)] = np.inf  # above inf
             values[: np.argmax(values == -np.inf)] = -np.inf
             keys = np.searchsorted(values, thresholds)
-        shift = self.width - 16
-        table = np.searchsorted(keys, np.arange(GROUPS + 1) << shift, side="left")
-        table = table.astype(np.int32)
-        threads.run(
-            lambda part: label(self.bits[part], self.width, shift, table, keys, labels[part]),
-            threads.parts(len(labels), at_most=1 << 20),
-        )
-
-
-def _unpacked(tallies):
-    """Counts and sums of remainders, int64, of packed tallies."""
-    counts = (tallies >> np.uint64(COUNT)).astype(np.int64)
-    return counts, (tallies & np.uint64((1 << COUNT) - 1)).astype(np.int64)
+        return self.passes.label(keys, dtype)

@@ -1,38 +1,22 @@
 """Keys: integers in the order of the floats that they stand for.
 
 A float's bits, read as an integer, ascend with its magnitude. Its key is that integer, reflected
-for negative floats, so that keys ascend with the floats. -0.0 has the key of 0.0.
+for negative floats, so that keys ascend with the floats; -0.0 comes just before 0.0.
 """
 
 import numpy as np
 from numba import njit
 
 
-@njit(inline="always")
-def key_of(bits, width):
-    """Key of a float of `width` bits (16 or 32), from its bits; int64 from 0 to 2 ** width - 1."""
-    sign = np.int64(1) << (width - 1)
-    bits = np.int64(bits)
-    if bits == sign:
-        bits = np.int64(0)
-    return 2 * sign - 1 - bits if bits >= sign else bits + sign
-
-
-def keys_of(values):
-    """Keys of float32 values, int64."""
-    return _keys_of(np.ascontiguousarray(values, np.float32).view(np.uint32))
-
-
-@njit(cache=True)
-def _keys_of(bits):
-    keys = np.empty(len(bits), np.int64)
-    for i in range(len(bits)):
-        keys[i] = key_of(bits[i], 32)
-    return keys
+def keys_of(thresholds):
+    """Keys of float32 thresholds, int64: of 0.0 that of -0.0, so that both are at or above it."""
+    bits = np.ascontiguousarray(thresholds, np.float32).view(np.uint32).astype(np.int64)
+    bits[bits == 0] = 0x80000000
+    return np.where(bits >= 0x80000000, 0xFFFFFFFF - bits, bits + 0x80000000)
 
 
 def bits_of(keys, width):
-    """Bits of the floats of the given keys, as int64: the inverse of `key_of`."""
+    """Bits of the floats of the given keys, as int64."""
     sign = 1 << (width - 1)
     return np.where(keys >= sign, keys - sign, 2 * sign - 1 - keys)
 
@@ -57,13 +41,6 @@ def thresholds(centers, dtype):
     found = np.empty(len(centers) - 1, dtype)
     _thresholds(centers, found)
     return found
-
-
-def next_above(values, dtype):
-    """The smallest number of a dtype above each of the float64 values."""
-    cast = values.astype(dtype)
-    with np.errstate(over="ignore"):  # infinity is above the largest
-        return np.where(cast > values, cast, np.nextafter(cast, np.inf, dtype=dtype))
 
 
 @njit(cache=True)

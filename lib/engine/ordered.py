@@ -1,10 +1,10 @@
 """`SortedWeights`: ranks, values and sums of weights that are sorted once."""
 
 import numpy as np
+from numba import njit
 
 from . import threads
-from .kernels import label_floats
-from .sums import BLOCK, block_sums, sorted_ranges, sum_tree
+from .ranges import BLOCK, Sorted, block_sums, range_sums, ranks, sum_tree
 
 
 class SortedWeights:
@@ -52,9 +52,27 @@ class SortedWeights:
     def __len__(self):
         return len(self.weights)
 
-    def __getitem__(self, ranks):
+    def __getitem__(self, places):
         """Weights of the given ranks, float64."""
-        return self.weights[ranks].astype(np.float64)
+        return self.weights[places].astype(np.float64)
+
+    def bounds(self, places):
+        """Between what the weights of the given ranks are: themselves, twice; float64."""
+        return self[places], self[places]
+
+    @property
+    def order(self):
+        """All of them, for compiled loops."""
+        return Sorted(self.weights, self.origin, self.tree)
+
+    @property
+    def masses(self):
+        """Sample weights, for compiled loops; or None."""
+        return self.sample_weight
+
+    def look_up(self):
+        """Whether anything was asked for that was not known: it never is."""
+        return False
 
     def __array__(self, dtype=None, copy=None):
         """All of them, sorted, in their own dtype."""
@@ -74,26 +92,46 @@ class SortedWeights:
         starts = np.flatnonzero(np.append(True, self.weights[1:] != self.weights[:-1]))
         return starts[np.linspace(0, len(starts) - 1, count).astype(np.int64)]
 
-    def rank(self, thresholds):
-        """Number of weights below each threshold, int64; thresholds are cast to the dtype."""
-        return np.searchsorted(self.weights, np.asarray(thresholds, self.dtype))
+    def rank(self, values, side="left"):
+        """Number of weights below each value or, on the right side, at or below it; int64."""
+        values = np.asarray(values, np.float64)
+        return ranks(self.order, values if side == "right" else np.nextafter(values, -np.inf))
+
+    def rank_near(self, values):
+        """The same, on the left side."""
+        return self.rank(values)
 
     def ranges(self, starts, stops):
         """Sums of mass, mass * value, mass * value ** 2 from each rank to another.
 
         Values are taken about the origin, masses are the sample weights. float64 of shape (q, 3).
         """
-        known = (self.weights, self.sample_weight, self.origin, self.tree)
-        return sorted_ranges(*known, starts, stops)
+        return range_sums(self.order, self.masses, starts, stops)
 
     @property
     def n_labels(self):
         """Number of weights that have a label: all, those of importance 0 too."""
         return len(self.values)
 
-    def label(self, thresholds, labels):
-        """Write the number of thresholds at or below each weight, in the weights' own order."""
+    def label(self, thresholds, dtype):
+        """Number of thresholds at or below each weight, in the weights' own order."""
+        labels = np.empty(self.n_labels, dtype)
         threads.run(
             lambda part: label_floats(self.values[part], thresholds, labels[part]),
             threads.parts(len(labels), at_most=1 << 20),
         )
+        return labels
+
+
+@njit(cache=True, nogil=True)
+def label_floats(weights, thresholds, labels):
+    """Number of thresholds at or below each weight: O(n log k)."""
+    for i in range(len(weights)):
+        low, high = 0, len(thresholds)
+        while low < high:
+            middle = (low + high) >> 1
+            if weights[i] >= thresholds[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        labels[i] = low

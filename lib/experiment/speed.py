@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from ..clustering import Prepared, flat_array, initial_centers, ordered
-from ..lloyd import OrderedCells, TextbookCells, lloyd
+from ..engine import FEW
+from ..lloyd import TextbookCells, lloyd, lloyd_in_order
 from .evaluation import Setting
 from .progress import progress
 
@@ -52,9 +53,8 @@ class Layer:
 
     def path(self, setting, centers):
         """Lloyd's path on the sorted weights."""
-        return lloyd(
-            OrderedCells(self.ordered), centers, revise=setting.revise, max_iter=setting.max_iter
-        )
+        options = {"revise": setting.revise, "max_iter": setting.max_iter}
+        return lloyd_in_order(self.ordered, centers, **options)
 
     def best_inertia(self, bits):
         """Inertia of the globally optimal centers, Lloyd's iterations included."""
@@ -84,11 +84,9 @@ class Layer:
 def _compile():
     """Run every engine once, so that no timing holds Numba's compilation."""
     values = np.linspace(-1, 1, 100, dtype=np.float32)
-    Prepared(np.linspace(-1, 1, 1 << 18, dtype=np.float32)).cluster(4, init="optimal")
-    weights = ordered(values)
-    for cells in (TextbookCells(values), OrderedCells(weights)):
-        lloyd(cells, np.linspace(-1, 1, 4), revise=True)
-    initial_centers(weights, 4, "optimal")
+    for n in (100, FEW + 1):
+        Prepared(np.linspace(-1, 1, n, dtype=np.float32)).cluster(4, init="optimal")
+    lloyd(TextbookCells(values), np.linspace(-1, 1, 4), revise=True)
 
 
 def timed(function, *arguments, **options):
@@ -160,7 +158,6 @@ def _until_near(layer, setting, path):
         return path._replace(converged=False)
     end = int(reached[0])
     return path._replace(
-        n_iter=end,
         history=path.history[: end + 1],
         splits_tried=path.splits_tried[: end + 1],
         converged=True,

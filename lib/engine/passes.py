@@ -1,0 +1,235 @@
+"""Passes over unsorted weights, by their bits: what they hold, what a few of them are, labels.
+
+A *leaf* is what floats share that differ in their last bits alone, their *remainder*. Leaves and
+remainders are numbered so that they ascend with the floats; -0.0 stands just below 0.0.
+"""
+
+import numpy as np
+from numba import njit
+
+from . import threads
+
+SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
+COUNT = 38  # a tally holds the count above this bit and the sum of remainders below
+SEVERAL = 0xFFFF  # the cut of a leaf that several thresholds cut
+
+
+class Passes:
+    """The passes, on all cores of the processor.
+
+    Parameters
+    ----------
+    bits : uint32 or uint16 array of shape (n,)
+        Of the floats, in any order. Kept, not copied, not modified.
+    kind : {"float32", "float16", "bfloat16"}
+    sample_weight : float array of shape (n,), optional
+        Weights of importance 0 are labelled, and otherwise left out.
+    """
+
+    def __init__(self, bits, kind="float32", sample_weight=None):
+        self.kind, self.shift, self.width = kind, SHIFT[kind], 8 * bits.itemsize
+        self.n_leaves, self.n_labels = 1 << (self.width - self.shift), len(bits)
+        self.labelled, self.top = bits, self.width - 1
+        if sample_weight is not None and not sample_weight.all():
+            bits, sample_weight = bits[sample_weight > 0], sample_weight[sample_weight > 0]
+        self.bits, self.sample_weight = bits, sample_weight
+        self.parts = threads.parts(len(bits))
+
+    def tally(self):
+        """Leaves that hold weights; sums of their mass, mass * remainder, mass * remainder ** 2.
+
+        Returns
+        -------
+        leaves : int64 array of shape (m,)
+            Ascending.
+        counts, totals, squares : int64 arrays of shape (m,)
+            Of mass 1 each.
+        masses : float64 array of shape (3, m), or None
+            With the sample weights as masses.
+        """
+
+        def of_part(part):
+            packed = np.zeros(2 * self.n_leaves, np.uint64)
+            tally(self.bits[part], self.top, self.shift, packed)
+            return packed
+
+        packed = sum(threads.run(of_part, self.parts)).reshape(-1, 2)
+        found = np.flatnonzero(packed[:, 0])
+        leaves = _in_order(found, self.n_leaves)
+        order = np.argsort(leaves)
+        self.found = found[order]  # numbered by their bits
+        both, squares = packed[self.found].T
+        counts, totals = both >> np.uint64(COUNT), both & np.uint64((1 << COUNT) - 1)
+        sums = [array.astype(np.int64) for array in (counts, totals, squares)]
+        return leaves[order], *sums, self._tally_mass()
+
+    def _tally_mass(self):
+        if self.sample_weight is None:
+            return None
+
+        def of_part(part):
+            sums = np.zeros((self.n_leaves, 3))
+            tally_mass(self.bits[part], self.sample_weight[part], self.top, self.shift, sums)
+            return sums[self.found]
+
+        return sum(threads.run(of_part, self.parts)).T
+
+    def gather(self, chosen):
+        """Remainders of the weights of chosen leaves, and their masses: leaf by leaf, ascending.
+
+        Parameters
+        ----------
+        chosen : int64 array of shape (c,)
+            Positions among the leaves that hold weights.
+
+        Returns
+        -------
+        members : uint16 array
+        masses : float array, or None
+        """
+        wanted = np.zeros(self.n_leaves, bool)
+        wanted[self.found[chosen]] = True
+
+        def of_part(part):
+            keys, masses = np.empty(part.stop - part.start, np.uint32), None  # touched as needed
+            if self.sample_weight is not None:
+                masses = np.empty(len(keys))
+            mass = None if masses is None else self.sample_weight[part]
+            number = gather(self.bits[part], mass, self.top, self.shift, wanted, keys, masses)
+            return keys[:number].copy(), None if masses is None else masses[:number].copy()
+
+        keys, masses = zip(*threads.run(of_part, self.parts), strict=True)
+        keys, rest = np.concatenate(keys), np.uint32((1 << self.shift) - 1)
+        if self.sample_weight is None:
+            return (np.sort(keys) & rest).astype(np.uint16), None
+        # Sorting numbers with their places behind them is faster than sorting places.
+        both = np.sort(
+            keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
+        )
+        order = both & np.uint64(0xFFFFFFFF)
+        members = (both >> np.uint64(32)).astype(np.uint32) & rest
+        return members.astype(np.uint16), np.concatenate(masses)[order]
+
+    def label(self, keys, dtype):
+        """Number of keys at or below that of each weight, of the given dtype.
+
+        `keys` are int64, ascending: a leaf times 2 ** shift, plus a remainder.
+        """
+        labels = np.empty(self.n_labels, dtype)
+        base, cuts = label_tables(keys, self.shift, self.n_leaves, dtype)
+        base, cuts = _by_bits(base), _by_bits(cuts)
+        threads.run(
+            lambda part: label(
+                self.labelled[part], self.top, self.shift, base, cuts, keys, labels[part]
+            ),
+            threads.parts(len(labels), at_most=1 << 20),
+        )
+        return labels
+
+
+def label_tables(keys, shift, n_leaves, dtype):
+    """What labels the weights of each leaf: the label of its start, and where the next begins.
+
+    `cuts` are remainders: past the last where no key parts the leaf, `SEVERAL` where some do.
+    """
+    base = np.bincount(-(-keys >> shift), minlength=n_leaves + 1)[:n_leaves]
+    cuts = np.full(n_leaves, 1 << shift, np.uint16)
+    parted = keys[keys & ((1 << shift) - 1) > 0]
+    cuts[parted >> shift] = parted & ((1 << shift) - 1)
+    leaves, counts = np.unique(parted >> shift, return_counts=True)
+    cuts[leaves[counts > 1]] = SEVERAL
+    return np.cumsum(base, dtype=dtype), cuts
+
+
+def _in_order(leaves, n_leaves):
+    """Numbers that ascend with the floats, of leaves numbered by their bits."""
+    half = n_leaves // 2
+    return np.where(leaves < half, leaves + half, n_leaves - 1 - leaves)
+
+
+def _by_bits(table):
+    """A table of leaves that ascend with the floats, numbered by their bits instead."""
+    negative, positive = np.split(table, 2)
+    return np.concatenate([positive, negative[::-1]])
+
+
+@njit(inline="always")
+def _key(bits, top):
+    """Number that ascends with the floats: its bits, flipped, or just the sign if it is positive.
+
+    Holds 1 bits above `top` if the float is negative.
+    """
+    return bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
+
+
+@njit(cache=True, nogil=True)
+def tally(bits, top, shift, packed):
+    """Count the weights of each leaf and sum their remainders and the squares of those.
+
+    Integers add up exactly, in any order, so that the sums do not depend on the number of threads.
+
+    Parameters
+    ----------
+    bits : uint16 or uint32 array of shape (n,)
+        At most 2 ** 25 weights.
+    top, shift : int
+        The sign's bit, and the bits of a remainder.
+    packed : uint64 array of shape (2 * n_leaves,)
+        Added to: count and sum in one, and sum of squares. Leaves are numbered by their bits.
+    """
+    top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
+    one = np.uint64(1) << np.uint64(COUNT)
+    for i in range(len(bits)):
+        word = np.uint64(bits[i])
+        leaf, remainder = word >> shift << np.uint64(1), _key(word, top) & rest
+        packed[leaf] += one + remainder
+        packed[leaf + np.uint64(1)] += remainder * remainder
+
+
+@njit(cache=True, nogil=True)
+def tally_mass(bits, mass, top, shift, sums):
+    """Add up mass, mass * remainder and mass * remainder ** 2 of the weights of each leaf.
+
+    `sums` is float64 of shape (n_leaves, 3).
+    """
+    top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
+    for i in range(len(bits)):
+        word = np.uint64(bits[i])
+        remainder = np.float64(_key(word, top) & rest)
+        sums[word >> shift, 0] += mass[i]
+        sums[word >> shift, 1] += mass[i] * remainder
+        sums[word >> shift, 2] += mass[i] * remainder * remainder
+
+
+@njit(cache=True, nogil=True)
+def gather(bits, mass, top, shift, wanted, keys, masses):
+    """Write keys and masses of the weights of wanted leaves; how many there are.
+
+    `wanted` is bool of shape (n_leaves,), numbered by their bits.
+    """
+    top, shift, number = np.uint64(top), np.uint64(shift), 0
+    for i in range(len(bits)):
+        word = np.uint64(bits[i])
+        if wanted[word >> shift]:
+            keys[number] = _key(word, top)
+            if mass is not None:
+                masses[number] = mass[i]
+            number += 1
+    return number
+
+
+@njit(cache=True, nogil=True)
+def label(bits, top, shift, base, cuts, keys, labels):
+    """Number of keys at or below that of each weight; `base` and `cuts` are numbered by bits."""
+    top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
+    for i in range(len(bits)):
+        word = np.uint64(bits[i])
+        leaf, key = word >> shift, _key(word, top)
+        if cuts[leaf] == SEVERAL:
+            key = np.int64(key & ((np.uint64(2) << top) - np.uint64(1)))
+            number = 0
+            while number < len(keys) and keys[number] <= key:
+                number += 1
+            labels[i] = number
+        else:
+            labels[i] = base[leaf] + ((key & rest) >= cuts[leaf])

@@ -1,0 +1,327 @@
+"""Ranks and sums of weights in order, compiled: those that are sorted, those known by their leaves.
+
+Sums are by trees of sums over blocks: differences of prefix sums would drown the bulk beside an
+outlier. They are of mass, mass * value and mass * value ** 2, of values about an origin.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+BLOCK = 256  # sorted weights in a leaf of the tree
+STRIDE = 64  # members between two entries of their sums
+
+# Written in plain loops and shifts: Numba takes seconds to compile what NumPy says in a word.
+
+
+class Sorted(NamedTuple):
+    """Weights, ascending; the tree has sums over every `BLOCK` of them."""
+
+    weights: np.ndarray
+    origin: float
+    tree: np.ndarray
+
+
+class Leaves(NamedTuple):
+    """Weights by leaves, of which some have been looked up.
+
+    Attributes
+    ----------
+    shift : int
+        Bits of a remainder.
+    first : int64 array of shape (m + 1,)
+        Rank of the first weight of each leaf that holds weights.
+    edges, step : float64 arrays of shape (m,)
+        A weight of leaf i is edges[i] + step[i] * its remainder.
+    pure : int64 array of shape (m,)
+        Remainder of all weights of a leaf, or -1 where they differ.
+    place : int64 array of shape (m,)
+        Where the sorted remainders of a leaf begin among the members; -1 where it is not known.
+    members : uint16 array
+    sums : int64 array
+        Of the members: `member_sums`.
+    looked : bool array of shape (m,)
+        Receives True where the answer lies among members that are not known. They are then taken
+        for even.
+    origin : float
+    tree : float64 array of shape (2 m, 3)
+        Has sums over every leaf.
+    """
+
+    shift: int
+    first: np.ndarray
+    edges: np.ndarray
+    step: np.ndarray
+    pure: np.ndarray
+    place: np.ndarray
+    members: np.ndarray
+    sums: np.ndarray
+    looked: np.ndarray
+    origin: float
+    tree: np.ndarray
+
+
+def rank(order, low, high):
+    """Number of weights that are not strictly nearer to `high` than to `low`.
+
+    If both are the same: number of weights at or below.
+    """
+    raise NotImplementedError("compiled")
+
+
+def add_range(order, masses, start, stop, sums):
+    """Add the sums from one rank to another to `sums`, float64 of shape (3,)."""
+    raise NotImplementedError("compiled")
+
+
+@njit(inline="always")
+def _nearer(weight, low, high):
+    """Signed distances keep this monotone in the weight, and in the pair, under rounding."""
+    return weight - low > high - weight
+
+
+@overload(rank)
+def _rank(order, low, high):
+    return _rank_sorted if order.instance_class is Sorted else _rank_by_leaves
+
+
+def _rank_sorted(order, low, high):
+    start, stop = 0, len(order.weights)
+    while start < stop:
+        middle = (start + stop) >> 1
+        if _nearer(np.float64(order.weights[middle]), low, high):
+            stop = middle
+        else:
+            start = middle + 1
+    return start
+
+
+def _rank_by_leaves(order, low, high):
+    start, stop = 0, len(order.edges)
+    while start < stop:
+        middle = (start + stop) >> 1
+        if _nearer(order.edges[middle], low, high):
+            stop = middle
+        else:
+            start = middle + 1
+    if start == 0:
+        return 0
+    leaf = start - 1
+    edge, step, count = order.edges[leaf], order.step[leaf], order.first[start] - order.first[leaf]
+    if order.pure[leaf] >= 0:
+        return order.first[leaf + (not _nearer(edge + step * order.pure[leaf], low, high))]
+    known = order.place[leaf] >= 0
+    start, stop = 0, count if known else 1 << order.shift
+    while start < stop:
+        middle = (start + stop) >> 1
+        remainder = order.members[order.place[leaf] + middle] if known else middle
+        if _nearer(edge + step * remainder, low, high):
+            stop = middle
+        else:
+            start = middle + 1
+    if known:
+        return order.first[leaf] + start
+    if start >> order.shift == 0:
+        order.looked[leaf] = True
+    return order.first[leaf] + ((count * start) >> order.shift)
+
+
+@overload(add_range)
+def _add_range(order, masses, start, stop, sums):
+    return _add_sorted if order.instance_class is Sorted else _add_leaves
+
+
+def _add_sorted(order, masses, start, stop, sums):
+    left, right = (start + BLOCK - 1) // BLOCK, stop // BLOCK  # the whole blocks between
+    head_end = min(left * BLOCK, stop)
+    add_weights(order.weights, masses, order.origin, start, head_end, sums)
+    add_weights(order.weights, masses, order.origin, max(right * BLOCK, head_end), stop, sums)
+    add_nodes(order.tree, left, right, sums)
+
+
+def _add_leaves(order, masses, start, stop, sums):
+    if start >= stop:
+        return
+    low = _leaf_of(order.first, start)
+    high = _leaf_of(order.first, stop)
+    if low == high:
+        _add_part(order, masses, low, start, stop, sums)
+        return
+    if start > order.first[low]:
+        _add_part(order, masses, low, start, order.first[low + 1], sums)
+        low += 1
+    if stop > order.first[high]:
+        _add_part(order, masses, high, order.first[high], stop, sums)
+    add_nodes(order.tree, low, high, sums)
+
+
+@njit(error_model="numpy")
+def _leaf_of(first, rank):
+    """The last leaf that begins at or before a rank."""
+    low, high = 0, len(first) - 1
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if first[middle] <= rank:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@njit(error_model="numpy")
+def _add_part(order, masses, leaf, start, stop, sums):
+    """Add the sums over part of a leaf's weights."""
+    first, place, pure = order.first[leaf], order.place[leaf], order.pure[leaf]
+    mass = np.float64(stop - start)
+    if pure >= 0:
+        total, square = mass * pure, mass * pure * pure
+    elif place >= 0:
+        total, square = _between(order, place + start - first, place + stop - first)
+    else:  # taken for even
+        pace = (1 << order.shift) / (order.first[leaf + 1] - first)
+        a, b = pace * (start - first), pace * (stop - first)
+        total, square = mass * (a + b) / 2, mass * (a * a + a * b + b * b) / 3
+    if masses is not None:
+        if place >= 0:
+            mass, total, square = _mass_sums(
+                order.members, masses, place + start - first, place + stop - first
+            )
+        else:
+            mean = order.tree[(len(order.tree) >> 1) + leaf, 0] / (order.first[leaf + 1] - first)
+            mass, total, square = mean * mass, mean * total, mean * square
+    offset, step = order.edges[leaf] - order.origin, order.step[leaf]
+    sums[0] += mass
+    sums[1] += mass * offset + step * total
+    sums[2] += mass * offset * offset + 2 * offset * step * total + step * step * square
+
+
+@njit(error_model="numpy")
+def _between(order, low, high):
+    """Sums of remainders, and of their squares, from one member to another."""
+    left, right = low // STRIDE, high // STRIDE
+    total = order.sums[right, 0] - order.sums[left, 0]
+    square = order.sums[right, 1] - order.sums[left, 1]
+    for i in range(right * STRIDE, high):
+        remainder = np.int64(order.members[i])
+        total += remainder
+        square += remainder * remainder
+    for i in range(left * STRIDE, low):
+        remainder = np.int64(order.members[i])
+        total -= remainder
+        square -= remainder * remainder
+    return np.float64(total), np.float64(square)
+
+
+@njit(error_model="numpy")
+def _mass_sums(members, masses, low, high):
+    mass = total = square = 0.0
+    for i in range(low, high):
+        remainder = np.float64(members[i])
+        mass += masses[i]
+        total += masses[i] * remainder
+        square += masses[i] * remainder * remainder
+    return mass, total, square
+
+
+@njit(cache=True, error_model="numpy")
+def member_sums(members):
+    """Sums of remainders, and of their squares, before every `STRIDE` members; int64 (blocks, 2).
+
+    Whole numbers: their differences are exact.
+    """
+    sums = np.zeros((len(members) // STRIDE + 1, 2), np.int64)
+    total = square = np.int64(0)
+    for i in range(len(members)):
+        if i % STRIDE == 0:
+            sums[i // STRIDE, 0], sums[i // STRIDE, 1] = total, square
+        remainder = np.int64(members[i])
+        total += remainder
+        square += remainder * remainder
+    if len(members) % STRIDE == 0:
+        sums[-1, 0], sums[-1, 1] = total, square
+    return sums
+
+
+@njit(cache=True, error_model="numpy")
+def _fill(tree):
+    for i in range((len(tree) >> 1) - 1, 0, -1):
+        for j in range(3):
+            tree[i, j] = tree[2 * i, j] + tree[2 * i + 1, j]
+
+
+def sum_tree(leaves):
+    """Binary tree of sums: node i is the sum of nodes 2 i and 2 i + 1, the leaves come last.
+
+    `leaves` and its result are float64, of shapes (m, 3) and (2 m, 3).
+    """
+    tree = np.concatenate([np.zeros_like(leaves), leaves])
+    _fill(tree)
+    return tree
+
+
+@njit(error_model="numpy")
+def add_nodes(tree, start, stop, sums):
+    """Add the leaves of a tree from `start` to `stop` to `sums`."""
+    left, right = start + (len(tree) >> 1), stop + (len(tree) >> 1)
+    while left < right:
+        if left & 1:
+            for j in range(3):
+                sums[j] += tree[left, j]
+            left += 1
+        if right & 1:
+            right -= 1
+            for j in range(3):
+                sums[j] += tree[right, j]
+        left, right = left >> 1, right >> 1
+
+
+@njit(error_model="numpy")
+def add_weights(weights, masses, origin, start, stop, sums):
+    """Add weights from `start` to `stop` to `sums`, one by one."""
+    for i in range(start, stop):
+        mass = 1.0 if masses is None else masses[i]
+        value = np.float64(weights[i]) - origin
+        sums[0] += mass
+        sums[1] += mass * value
+        sums[2] += mass * value * value
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def block_sums(weights, masses, origin, start, stop, blocks):
+    """Sums of the blocks from `start` to `stop`, into `blocks`, float64 of shape (m, 3)."""
+    for b in range(start, stop):
+        end = min((b + 1) * BLOCK, len(weights))
+        add_weights(weights, masses, origin, b * BLOCK, end, blocks[b])
+
+
+@njit(cache=True, error_model="numpy")
+def ranks(order, values):
+    """Number of weights at or below each value; int64."""
+    found = np.empty(len(values), np.int64)
+    for j in range(len(values)):
+        found[j] = rank(order, values[j], values[j])
+    return found
+
+
+@njit(cache=True, error_model="numpy")
+def range_sums(order, masses, starts, stops):
+    """Sums from each rank to another; float64 of shape (q, 3)."""
+    sums = np.zeros((len(starts), 3))
+    for j in range(len(starts)):
+        add_range(order, masses, starts[j], stops[j], sums[j])
+    return sums
+
+
+@njit(cache=True, error_model="numpy")
+def decode(order, leaves, bits):
+    """Bits of all float32 weights in order, from leaves that are pure or known."""
+    for i in range(len(leaves)):
+        start, stop = order.first[i], order.first[i + 1]
+        for j in range(stop - start):
+            remainder = np.int64(order.pure[i])
+            if remainder < 0:
+                remainder = np.int64(order.members[order.place[i] + j])
+            key = leaves[i] << order.shift | remainder
+            bits[start + j] = key - 0x80000000 if key >= 0x80000000 else 0xFFFFFFFF - key

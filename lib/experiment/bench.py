@@ -1,0 +1,265 @@
+"""The clustering against other packages: seconds, memory and inertia on the same arrays.
+
+Each package is called as its documentation says, from a flat float32 array to centers and labels.
+They are an optional list of dependencies, `requirements-bench.txt`, which `make bench` installs.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..clustering import Prepared, cluster, initial_centers, ordered
+from ..lloyd import lloyd_in_order
+from ..optimal import inertia_bound
+from .progress import progress
+
+LIMIT = 60.0  # seconds that one call may take
+TARGET = 4.0  # those of a call on fewer weights, where all would take longer
+PROBE = 100_000  # weights of the call that tells how long all would take
+SAFETY = 2.0  # what takes n log n, and caches, add to that
+TABLES = 4 << 30  # bytes that a dynamic program's tables may take
+HEAVY_TAILED = "heavy-tailed"
+
+
+class Peer(NamedTuple):
+    """A way to cluster.
+
+    Attributes
+    ----------
+    package : str
+        Imported before anything is timed.
+    run : callable
+        From flat float32 weights and a number of clusters to the centers.
+    bytes_per_cell : int
+        Memory that it takes for each weight times each cluster.
+    """
+
+    package: str
+    run: Callable
+    bytes_per_cell: int = 0
+
+
+def _ours(init):
+    return Peer("lib", lambda weights, k: cluster(weights, k, init=init).centers)
+
+
+def _flash1dkmeans(weights, k):
+    from flash1dkmeans import kmeans_1d
+
+    return kmeans_1d(weights, k, random_state=0)[0]
+
+
+def _kmeans1d(weights, k):
+    import kmeans1d
+
+    return kmeans1d.cluster(weights, k).centroids
+
+
+def _ckwrap(weights, k):
+    import ckwrap
+
+    return ckwrap.ckmeans(weights.astype(np.float64), k).centers
+
+
+def _scikit_learn(weights, k):
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, random_state=0).fit(weights[:, None]).cluster_centers_[:, 0]
+
+
+def _scikit_learn_from_ours(weights, k):
+    from sklearn.cluster import KMeans
+
+    start = initial_centers(ordered(weights), k, "weight-distribution")[:, None]
+    model = KMeans(k, init=start, n_init=1, max_iter=10_000, tol=0)
+    return model.fit(weights[:, None].astype(np.float64)).cluster_centers_[:, 0]
+
+
+def _coremltools(weights, k):
+    from coremltools._deps import _kmeans1d
+
+    values, counts = np.unique(weights, return_counts=True)  # as its palettizer calls it
+    return _kmeans1d.cluster(values, k, weights=counts).centroids
+
+
+def _faiss(weights, k):
+    import faiss
+
+    model = faiss.Kmeans(1, k, seed=0, max_points_per_centroid=len(weights))
+    model.train(weights[:, None])
+    model.index.search(weights[:, None], 1)
+    return model.centroids[:, 0]
+
+
+COPY = "copy"
+OURS = "ours, weight-distribution"
+OPTIMAL = "ours, optimal"
+PEERS = {
+    COPY: Peer("numpy", lambda weights, k: weights.copy() and None),
+    OURS: _ours("weight-distribution"),
+    OPTIMAL: _ours("optimal"),
+    "flash1dkmeans": Peer("flash1dkmeans", _flash1dkmeans),
+    "kmeans1d": Peer("kmeans1d", _kmeans1d, bytes_per_cell=16),
+    "ckwrap": Peer("ckwrap", _ckwrap, bytes_per_cell=16),
+    "coremltools": Peer("coremltools", _coremltools, bytes_per_cell=16),
+    "scikit-learn": Peer("sklearn", _scikit_learn),
+    "scikit-learn, our start": Peer("sklearn", _scikit_learn_from_ours),
+    "faiss": Peer("faiss", _faiss),
+}
+
+
+def heavy_tailed(n, seed=0):
+    """Student's t with 3 degrees of freedom, of standard deviation 0.01; float32, shape (n,)."""
+    draws = np.random.default_rng(seed).standard_t(3, n)
+    return (draws * (0.01 / np.sqrt(3))).astype(np.float32)
+
+
+def require(names):
+    """Import the packages of peers by name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown peer.
+    ModuleNotFoundError
+        For a package that is not installed, saying how to install it.
+    """
+    for name in names:
+        if name not in PEERS:
+            raise ValueError(f"peer {name!r} is unknown: choose from {', '.join(PEERS)}.")
+        try:
+            importlib.import_module(PEERS[name].package)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{name} needs the package {PEERS[name].package!r}: "
+                "`pip install -r requirements-bench.txt` installs it."
+            ) from error
+
+
+class Race:
+    """Peers on one array.
+
+    Parameters
+    ----------
+    name : str
+        Of the array.
+    weights : float32 array of shape (n,)
+        In any order: peers that cannot have all get the first ones of a shuffle.
+    peers : sequence of str
+    limit : float
+        Seconds that one call may take.
+    """
+
+    def __init__(self, name, weights, peers, limit=LIMIT):
+        self.name, self.peers, self.limit = name, peers, limit
+        self.weights = weights
+        self.shuffled = weights[:PROBE].copy()
+        if len(weights) > PROBE:
+            self.shuffled = np.random.default_rng(0).permutation(weights)
+        self._best = {}
+
+    def rows(self, n_clusters, repeats):
+        """Rows of the table `bench`; repeats are interleaved over the peers."""
+        arrays = {peer: self._array(peer, n_clusters) for peer in self.peers}
+        rows = []
+        for repeat in range(repeats):
+            for peer in progress(self.peers, f"{self.name}, {n_clusters} centers"):
+                weights = arrays[peer]
+                centers, seconds, peak = measured(PEERS[peer].run, weights, n_clusters)
+                rows.append(
+                    {
+                        "array": self.name,
+                        "n_array": len(self.weights),
+                        "n_weights": len(weights),
+                        "peer": peer,
+                        "n_clusters": n_clusters,
+                        "repeat": repeat,
+                        "seconds": seconds,
+                        "peak_mib": peak / 2**20,
+                        "relative_inertia": self._relative_inertia(weights, centers, n_clusters),
+                    }
+                )
+        return rows
+
+    def _array(self, peer, n_clusters):
+        """All weights, or as many as the peer clusters within the limits."""
+        n, each = len(self.weights), PEERS[peer].bytes_per_cell * n_clusters
+        most = TABLES // each if each else n
+        if n > PROBE:
+            probe = self.shuffled[:PROBE]
+            PEERS[peer].run(probe, n_clusters)  # compiles what it compiles
+            _, seconds, _ = measured(PEERS[peer].run, probe, n_clusters)
+            if seconds * SAFETY * n / PROBE > self.limit:
+                most = min(most, PROBE * max(TARGET / seconds, 0.1))
+        return self.weights if most >= n else self.shuffled[: _rounded(most)]
+
+    def _relative_inertia(self, weights, centers, n_clusters):
+        """Inertia over that of the optimal centers, which Lloyd's algorithm has finished."""
+        if centers is None:
+            return np.nan
+        key = len(weights)
+        if key not in self._best:
+            self._best[key] = Prepared(weights), {}
+        prepared, best = self._best[key]
+        if n_clusters not in best:
+            best[n_clusters] = prepared.cluster(n_clusters, init="optimal", labels=False).inertia
+        centers = np.sort(np.float64(centers))
+        path = lloyd_in_order(prepared.ordered, centers, max_iter=0)
+        return path.history[0] / best[n_clusters]
+
+
+def _rounded(number):
+    """The largest of 1, 2 and 5 times a power of ten that is not above."""
+    power = 10 ** int(np.log10(number))
+    return max(step * power for step in (1, 2, 5) if step * power <= number)
+
+
+def measured(function, *arguments):
+    """Result of a call, its wall time in seconds, and the bytes by which memory rose at most.
+
+    Memory is that of this process, as Linux counts it; NaN elsewhere.
+    """
+    before = _reset_peak()
+    start = time.perf_counter()
+    result = function(*arguments)
+    seconds = time.perf_counter() - start
+    return result, seconds, _status("VmHWM") - before
+
+
+def _reset_peak():
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return np.nan
+    return _status("VmRSS")
+
+
+def _status(field):
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return np.nan
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def gap_rows(layer, weights, n_clusters):
+    """Rows of the table `gaps`: how far the optimal centers are, at most, from any others."""
+    prepared, rows = Prepared(weights), []
+    for k in progress(n_clusters, f"{layer}, bounds"):
+        inertia = prepared.cluster(k, init="optimal", labels=False).inertia
+        bound = inertia_bound(prepared.ordered, k)
+        rows.append(
+            {
+                "layer": layer,
+                "n_weights": len(prepared.ordered),
+                "n_clusters": k,
+                "inertia": inertia,
+                "bound": bound,
+                "gap": inertia / bound - 1,
+            }
+        )
+    return rows
