@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .engine import FEW, SHIFT, BinnedWeights, DevicePasses, Passes, SortedWeights
+from .engine import FEW, SHIFT, BinnedWeights, DevicePasses, Passes, SortedWeights, threads
 from .engine.keys import thresholds
 from .initialization import INITIALIZATIONS
 from .lloyd import TextbookCells, lloyd, lloyd_in_order
@@ -121,6 +121,9 @@ class Prepared:
     def __init__(self, weights, sample_weight=None):
         self._like = weights
         self.ordered = ordered(weights, sample_weight)
+        self._unranked = None
+        if len(self.ordered) < self.ordered.n_labels:  # importance 0: they have labels, but no rank
+            self._unranked = np.flatnonzero(_host(sample_weight) == 0)
 
     def cluster(
         self,
@@ -139,12 +142,12 @@ class Prepared:
         _check_options(gamma, max_iter, tol)
         initial = initial_centers(self.ordered, n_clusters, init, gamma=gamma, seed=seed)
         path = lloyd_in_order(self.ordered, initial, revise=revise, max_iter=max_iter, tol=tol)
-        counts = path.counts
-        some_unimportant = len(self.ordered) < self.ordered.n_labels
-        found = label(self.ordered, path.centers) if labels or some_unimportant else None
-        if some_unimportant:  # they have labels, but no rank
-            each = found.cpu().numpy() if torch.is_tensor(found) else found
-            counts = np.bincount(each, minlength=n_clusters)
+        counts, found = path.counts, None
+        if labels or self._unranked is not None:
+            found = label(self.ordered, path.centers)
+        if self._unranked is not None:
+            theirs = _host(found)[self._unranked]
+            counts = counts + np.bincount(theirs, minlength=n_clusters)
         return Clustering(
             self._as_given(path.centers),
             self._as_given(counts),
@@ -160,6 +163,11 @@ class Prepared:
         """Array as a tensor on the weights' device if they are one."""
         like = self._like
         return torch.as_tensor(array, device=like.device) if torch.is_tensor(like) else array
+
+
+def _host(array):
+    """Array or tensor as a flat NumPy array."""
+    return np.asarray(array.detach().cpu() if torch.is_tensor(array) else array).reshape(-1)
 
 
 def flat_array(weights):
@@ -254,8 +262,8 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
 
 def label(weights, centers):
     """Nearest center of each of the weights, in the smallest unsigned dtype that fits; flat."""
-    distinct, first = np.unique(centers, return_index=True)
-    dtype = np.uint8 if len(centers) <= 256 else np.uint16
+    first = np.flatnonzero(np.append(True, centers[1:] > centers[:-1]))
+    distinct, dtype = centers[first], np.uint8 if len(centers) <= 256 else np.uint16
     labels = weights.label(thresholds(distinct, weights.dtype), dtype)
     if len(distinct) == len(centers):
         return labels
@@ -309,9 +317,13 @@ def _importance(sample_weight, weights):
             "that of the weights."
         )
     importance = importance.reshape(-1)
-    bad = importance[~((importance >= 0) & np.isfinite(importance))]
-    if len(bad):
-        raise ValueError(f"sample_weight holds {bad[0]}: it must be finite and not negative.")
-    if not importance.any():
+    extremes = np.array(threads.run(_extremes, threads.split(importance)))
+    for bad in extremes[~((extremes >= 0) & np.isfinite(extremes))]:
+        raise ValueError(f"sample_weight holds {bad}: it must be finite and not negative.")
+    if not extremes.any():
         raise ValueError("sample_weight is 0 everywhere: give at least one weight importance.")
     return importance
+
+
+def _extremes(values):
+    return values.min(), values.max()

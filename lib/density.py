@@ -1,5 +1,6 @@
 """The distribution of a layer's weights: an adaptive density, and quantiles of its powers."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ class Density(NamedTuple):
     Attributes
     ----------
     edges : float64 array of shape (n_bins + 1,)
-        Ascending and distinct; each is an observed weight.
+        Ascending and distinct; each is an observed weight or, of weights known by their leading
+        digits, the largest that shares these with one.
     mass : float64 array of shape (n_bins,)
         The share of the weights in each bin; sums to 1.
     """
@@ -54,15 +56,20 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
     O(n_ranks log n).
     """
     weights = in_order(weights, sample_weight)
-    n = len(weights)
-    logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, 2 * n))
-    ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
-    ranks[0], ranks[-1] = 0, n - 1
-    edges = np.unique(weights.bounds(ranks)[1])
+    edges = weights.bounds(_logit_ranks(len(weights), n_ranks))[1]
+    edges = edges[np.append(True, edges[1:] > edges[:-1])]
     ends = weights.rank(edges, side="right")
     ends[0] = 0  # the first bin holds its left edge too
-    mass = weights.ranges(ends[:-1], ends[1:])[:, 0]
+    mass = np.diff(ends) if weights.masses is None else weights.ranges(ends[:-1], ends[1:])[:, 0]
     return Density(edges, mass / mass.sum())
+
+
+@functools.lru_cache(maxsize=64)  # of many channels of one size, all the same
+def _logit_ranks(n, n_ranks):
+    """From 0 to n - 1, ascending and distinct; int64."""
+    logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, max(n, 2)))
+    ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
+    return np.unique(np.append(ranks, [0, n - 1]))
 
 
 def power_quantiles(density, gamma, probabilities):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -161,7 +162,9 @@ class Channels(NamedTuple):
 
     def split(self, weight):
         """The weight's groups: views of it."""
-        return weight.split(self.size, self.axis)
+        before = (slice(None),) * self.axis
+        starts = range(0, weight.shape[self.axis], self.size)
+        return [weight[*before, start : start + self.size] for start in starts]
 
     def group_of_each(self, labels):
         """Number of the group of each channel, int32; to be broadcast over the weight."""
@@ -344,38 +347,45 @@ def _channels(model, owner, size):
 
 
 def _cluster_all(weights, numbers, channels, progress, options):
-    """By name of layer, the clusterings of its weight or of its groups of channels.
-
-    Side by side: small ones leave the cores idle half the time.
-    """
-    jobs = [
-        (name, part)
+    """By name of layer, the clusterings of its weight or of its groups of channels."""
+    parts = {
+        name: channels[name].split(_array(weight)) if channels[name] else [weight]
         for name, weight in weights.items()
-        for part in (channels[name].split(weight) if channels[name] else [weight])
-    ]
+    }
+    bar = tqdm(desc="sharing weights", total=sum(map(len, parts.values())), disable=not progress)
 
-    def run(job):
-        name, part = job
+    def run(name):
         try:
-            return cluster(part, numbers[name], **options)
+            found = []
+            for part in parts[name]:
+                found.append(cluster(part, numbers[name], **options))
+                bar.update()
+            return found
         except (TypeError, ValueError) as error:
             raise type(error)(f"layer {name!r}: {error}") from error
 
-    results = {name: [] for name in weights}
-    with ThreadPoolExecutor(threads.n_threads()) as pool:
-        found = pool.map(run, jobs)
-        found = tqdm(found, "sharing weights", total=len(jobs), disable=not progress)
-        for (name, _), result in zip(jobs, found, strict=True):
-            results[name].append(result)
-    return results
+    # Layers side by side, since sorts and loops leave cores idle; short rows are mostly Python.
+    workers = 1 if any(channels.values()) else threads.n_threads()
+    with bar, ThreadPoolExecutor(workers) as pool:
+        return dict(zip(weights, pool.map(run, weights), strict=True))
+
+
+def _array(weight):
+    """The weight as a NumPy array where that shares its memory: hundreds of parts are cheaper."""
+    plain = not weight.is_cuda and weight.dtype in (torch.float32, torch.float64)
+    return weight.detach().numpy() if plain else weight
 
 
 def _parametrize(model, owners, channels, results):
     """Make the owners of one weight look it up in the same centers by the same labels."""
     labels, centers = results[0].labels, results[0].centers
-    if channels:
+    if channels and torch.is_tensor(labels):
         labels = torch.cat([result.labels for result in results], channels.axis)
         centers = torch.stack([result.centers for result in results])
+    elif channels:
+        labels = np.concatenate([result.labels for result in results], channels.axis)
+        labels = torch.from_numpy(labels)
+        centers = torch.from_numpy(np.stack([result.centers for result in results]))
     shared = SharedWeight(labels, centers.shape[-1], channels)
     first, *tied = [(model.get_submodule(owner.path), owner.attribute) for owner in owners]
     parameter = getattr(*first)

@@ -54,7 +54,7 @@ class BinnedWeights:
         self.place, self.looked = np.full(len(count), -1), np.zeros(len(count), bool)
         self.members = np.empty(0, np.uint16)
         self.masses = None if masses is None else np.empty(0)
-        self.sums = member_sums(self.members)
+        self.sums = member_sums(self.members, self.masses)
 
     def _check_finite(self, count, total):
         ends = self.leaf[[0, -1]] << self.shift
@@ -116,9 +116,9 @@ class BinnedWeights:
         members, masses = self.passes.gather(chosen)
         self.place[chosen] = len(self.members) + np.cumsum(counts) - counts
         self.members = np.concatenate([self.members, members])
-        self.sums = member_sums(self.members)
         if masses is not None:
             self.masses = np.concatenate([self.masses, masses])
+        self.sums = member_sums(self.members, self.masses)
 
     def is_fine(self):
         """Whether no leaf holds so many different weights that it blurs their distribution."""

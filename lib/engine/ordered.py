@@ -4,7 +4,10 @@ import numpy as np
 from numba import njit
 
 from . import threads
-from .ranges import BLOCK, Sorted, block_sums, range_sums, ranks, sum_tree
+from .ranges import BLOCK, Sorted, block_sums, range_sums, sum_tree
+
+TILE = 4096  # weights that stay in a core's cache
+FEW_THRESHOLDS = 64  # comparing with each, many weights at a time, is faster than searching
 
 
 class SortedWeights:
@@ -58,7 +61,8 @@ class SortedWeights:
 
     def bounds(self, places):
         """Between what the weights of the given ranks are: themselves, twice; float64."""
-        return self[places], self[places]
+        found = self[places]
+        return found, found
 
     @property
     def order(self):
@@ -80,12 +84,14 @@ class SortedWeights:
 
     def distinct(self, at_most):
         """The distinct weights, ascending, float64; None if there are more than `at_most`."""
-        found = self.weights[:1]
-        for start in range(0, len(self.weights), 1 << 16):  # stop early: few need a full scan
-            found = np.union1d(found, self.weights[start : start + (1 << 16)])
-            if len(found) > at_most:
+        first, start = [0], 1
+        while start < len(self.weights):  # stop early: few need a full scan
+            part = self.weights[start - 1 : start + max(start, 256)]
+            first = np.append(first, start + np.flatnonzero(part[1:] != part[:-1]))
+            if len(first) > at_most:
                 return None
-        return found.astype(np.float64)
+            start += len(part) - 1
+        return self[first] if len(first) <= at_most else None
 
     def starts_of_distinct(self, count):
         """Ranks of the first of equal weights, for `count` of the distinct weights, evenly."""
@@ -95,7 +101,13 @@ class SortedWeights:
     def rank(self, values, side="left"):
         """Number of weights below each value or, on the right side, at or below it; int64."""
         values = np.asarray(values, np.float64)
-        return ranks(self.order, values if side == "right" else np.nextafter(values, -np.inf))
+        with np.errstate(over="ignore"):
+            cast = values.astype(self.dtype)  # searching for another dtype copies all weights
+            off = cast > values if side == "right" else cast < values
+            if off.any():
+                towards = self.dtype.type(-np.inf if side == "right" else np.inf)
+                cast[off] = np.nextafter(cast[off], towards)
+        return np.searchsorted(self.weights, cast, side)
 
     def rank_near(self, values):
         """The same, on the left side."""
@@ -125,13 +137,22 @@ class SortedWeights:
 
 @njit(cache=True, nogil=True)
 def label_floats(weights, thresholds, labels):
-    """Number of thresholds at or below each weight: O(n log k)."""
-    for i in range(len(weights)):
-        low, high = 0, len(thresholds)
-        while low < high:
-            middle = (low + high) >> 1
-            if weights[i] >= thresholds[middle]:
-                low = middle + 1
-            else:
-                high = middle
-        labels[i] = low
+    """Number of thresholds at or below each weight."""
+    for start in range(0, len(weights), TILE):
+        stop = min(start + TILE, len(weights))
+        if len(thresholds) <= FEW_THRESHOLDS:
+            for i in range(start, stop):
+                labels[i] = 0
+            for threshold in thresholds:
+                for i in range(start, stop):
+                    labels[i] += weights[i] >= threshold
+        else:
+            for i in range(start, stop):
+                low, high = 0, len(thresholds)
+                while low < high:
+                    middle = (low + high) >> 1
+                    if weights[i] >= thresholds[middle]:
+                        low = middle + 1
+                    else:
+                        high = middle
+                labels[i] = low

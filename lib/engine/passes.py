@@ -29,10 +29,7 @@ class Passes:
     def __init__(self, bits, kind="float32", sample_weight=None):
         self.kind, self.shift, self.width = kind, SHIFT[kind], 8 * bits.itemsize
         self.n_leaves, self.n_labels = 1 << (self.width - self.shift), len(bits)
-        self.labelled, self.top = bits, self.width - 1
-        if sample_weight is not None and not sample_weight.all():
-            bits, sample_weight = bits[sample_weight > 0], sample_weight[sample_weight > 0]
-        self.bits, self.sample_weight = bits, sample_weight
+        self.bits, self.top, self.sample_weight = bits, self.width - 1, sample_weight
         self.parts = threads.parts(len(bits))
 
     def tally(self):
@@ -47,13 +44,18 @@ class Passes:
         masses : float64 array of shape (3, m), or None
             With the sample weights as masses.
         """
+        weighted = self.sample_weight is not None
 
         def of_part(part):
-            packed = np.zeros(2 * self.n_leaves, np.uint64)
-            tally(self.bits[part], self.top, self.shift, packed)
-            return packed
+            packed, masses = np.zeros(2 * self.n_leaves, np.uint64), None
+            if weighted:
+                masses = np.zeros((self.n_leaves, 3))
+            mass = self.sample_weight[part] if weighted else None
+            tally(self.bits[part], mass, self.top, self.shift, packed, masses)
+            return packed, masses
 
-        packed = sum(threads.run(of_part, self.parts)).reshape(-1, 2)
+        packed, masses = zip(*threads.run(of_part, self.parts), strict=True)
+        packed = sum(packed).reshape(-1, 2)
         found = np.flatnonzero(packed[:, 0])
         leaves = _in_order(found, self.n_leaves)
         order = np.argsort(leaves)
@@ -61,18 +63,7 @@ class Passes:
         both, squares = packed[self.found].T
         counts, totals = both >> np.uint64(COUNT), both & np.uint64((1 << COUNT) - 1)
         sums = [array.astype(np.int64) for array in (counts, totals, squares)]
-        return leaves[order], *sums, self._tally_mass()
-
-    def _tally_mass(self):
-        if self.sample_weight is None:
-            return None
-
-        def of_part(part):
-            sums = np.zeros((self.n_leaves, 3))
-            tally_mass(self.bits[part], self.sample_weight[part], self.top, self.shift, sums)
-            return sums[self.found]
-
-        return sum(threads.run(of_part, self.parts)).T
+        return leaves[order], *sums, sum(m[self.found] for m in masses).T if weighted else None
 
     def gather(self, chosen):
         """Remainders of the weights of chosen leaves, and their masses: leaf by leaf, ascending.
@@ -120,7 +111,7 @@ class Passes:
         base, cuts = _by_bits(base), _by_bits(cuts)
         threads.run(
             lambda part: label(
-                self.labelled[part], self.top, self.shift, base, cuts, keys, labels[part]
+                self.bits[part], self.top, self.shift, base, cuts, keys, labels[part]
             ),
             threads.parts(len(labels), at_most=1 << 20),
         )
@@ -163,7 +154,7 @@ def _key(bits, top):
 
 
 @njit(cache=True, nogil=True)
-def tally(bits, top, shift, packed):
+def tally(bits, mass, top, shift, packed, masses):
     """Count the weights of each leaf and sum their remainders and the squares of those.
 
     Integers add up exactly, in any order, so that the sums do not depend on the number of threads.
@@ -172,38 +163,35 @@ def tally(bits, top, shift, packed):
     ----------
     bits : uint16 or uint32 array of shape (n,)
         At most 2 ** 25 weights.
+    mass : float64 array of shape (n,), or None
+        Weights of mass 0 are left out.
     top, shift : int
         The sign's bit, and the bits of a remainder.
     packed : uint64 array of shape (2 * n_leaves,)
         Added to: count and sum in one, and sum of squares. Leaves are numbered by their bits.
+    masses : float64 array of shape (n_leaves, 3), or None
+        Added to: mass, mass * remainder and mass * remainder ** 2.
     """
     top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
     one = np.uint64(1) << np.uint64(COUNT)
     for i in range(len(bits)):
+        if mass is not None:  # noqa: SIM102  # Numba leaves out what follows only then
+            if mass[i] == 0:
+                continue
         word = np.uint64(bits[i])
-        leaf, remainder = word >> shift << np.uint64(1), _key(word, top) & rest
-        packed[leaf] += one + remainder
-        packed[leaf + np.uint64(1)] += remainder * remainder
-
-
-@njit(cache=True, nogil=True)
-def tally_mass(bits, mass, top, shift, sums):
-    """Add up mass, mass * remainder and mass * remainder ** 2 of the weights of each leaf.
-
-    `sums` is float64 of shape (n_leaves, 3).
-    """
-    top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
-    for i in range(len(bits)):
-        word = np.uint64(bits[i])
-        remainder = np.float64(_key(word, top) & rest)
-        sums[word >> shift, 0] += mass[i]
-        sums[word >> shift, 1] += mass[i] * remainder
-        sums[word >> shift, 2] += mass[i] * remainder * remainder
+        leaf, remainder = word >> shift, _key(word, top) & rest
+        packed[leaf << np.uint64(1)] += one + remainder
+        packed[(leaf << np.uint64(1)) + np.uint64(1)] += remainder * remainder
+        if masses is not None:
+            moment = mass[i] * np.float64(remainder)
+            masses[leaf, 0] += mass[i]
+            masses[leaf, 1] += moment
+            masses[leaf, 2] += moment * np.float64(remainder)
 
 
 @njit(cache=True, nogil=True)
 def gather(bits, mass, top, shift, wanted, keys, masses):
-    """Write keys and masses of the weights of wanted leaves; how many there are.
+    """Write keys and masses of the weights of wanted leaves; how many there are with a mass.
 
     `wanted` is bool of shape (n_leaves,), numbered by their bits.
     """
@@ -214,6 +202,7 @@ def gather(bits, mass, top, shift, wanted, keys, masses):
             keys[number] = _key(word, top)
             if mass is not None:
                 masses[number] = mass[i]
+                number -= mass[i] == 0
             number += 1
     return number
 

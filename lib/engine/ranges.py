@@ -11,7 +11,7 @@ from numba import njit
 from numba.extending import overload
 
 BLOCK = 256  # sorted weights in a leaf of the tree
-STRIDE = 64  # members between two entries of their sums
+STRIDE = 64  # members that are summed together
 
 # Written in plain loops and shifts: Numba takes seconds to compile what NumPy says in a word.
 
@@ -40,7 +40,7 @@ class Leaves(NamedTuple):
     place : int64 array of shape (m,)
         Where the sorted remainders of a leaf begin among the members; -1 where it is not known.
     members : uint16 array
-    sums : int64 array
+    sums : float64 array
         Of the members: `member_sums`.
     looked : bool array of shape (m,)
         Receives True where the answer lies among members that are not known. They are then taken
@@ -174,73 +174,44 @@ def _leaf_of(first, rank):
 def _add_part(order, masses, leaf, start, stop, sums):
     """Add the sums over part of a leaf's weights."""
     first, place, pure = order.first[leaf], order.place[leaf], order.pure[leaf]
-    mass = np.float64(stop - start)
-    if pure >= 0:
-        total, square = mass * pure, mass * pure * pure
-    elif place >= 0:
-        total, square = _between(order, place + start - first, place + stop - first)
-    else:  # taken for even
-        pace = (1 << order.shift) / (order.first[leaf + 1] - first)
-        a, b = pace * (start - first), pace * (stop - first)
-        total, square = mass * (a + b) / 2, mass * (a * a + a * b + b * b) / 3
-    if masses is not None:
-        if place >= 0:
-            mass, total, square = _mass_sums(
-                order.members, masses, place + start - first, place + stop - first
-            )
-        else:
-            mean = order.tree[(len(order.tree) >> 1) + leaf, 0] / (order.first[leaf + 1] - first)
-            mass, total, square = mean * mass, mean * total, mean * square
+    count = order.first[leaf + 1] - first
+    part = np.zeros(3)  # with remainders for values
+    if place >= 0:
+        _add_members(order, masses, place + start - first, place + stop - first, part)
+    else:
+        part[0] = (stop - start) * order.tree[(len(order.tree) >> 1) + leaf, 0] / count
+        if pure >= 0:
+            part[1], part[2] = part[0] * pure, part[0] * pure * pure
+        else:  # taken for even
+            pace = (1 << order.shift) / count
+            a, b = pace * (start - first), pace * (stop - first)
+            part[1], part[2] = part[0] * (a + b) / 2, part[0] * (a * a + a * b + b * b) / 3
     offset, step = order.edges[leaf] - order.origin, order.step[leaf]
-    sums[0] += mass
-    sums[1] += mass * offset + step * total
-    sums[2] += mass * offset * offset + 2 * offset * step * total + step * step * square
+    sums[0] += part[0]
+    sums[1] += part[0] * offset + step * part[1]
+    sums[2] += part[0] * offset * offset + 2 * offset * step * part[1] + step * step * part[2]
 
 
 @njit(error_model="numpy")
-def _between(order, low, high):
-    """Sums of remainders, and of their squares, from one member to another."""
-    left, right = low // STRIDE, high // STRIDE
-    total = order.sums[right, 0] - order.sums[left, 0]
-    square = order.sums[right, 1] - order.sums[left, 1]
-    for i in range(right * STRIDE, high):
-        remainder = np.int64(order.members[i])
-        total += remainder
-        square += remainder * remainder
-    for i in range(left * STRIDE, low):
-        remainder = np.int64(order.members[i])
-        total -= remainder
-        square -= remainder * remainder
-    return np.float64(total), np.float64(square)
-
-
-@njit(error_model="numpy")
-def _mass_sums(members, masses, low, high):
-    mass = total = square = 0.0
-    for i in range(low, high):
-        remainder = np.float64(members[i])
-        mass += masses[i]
-        total += masses[i] * remainder
-        square += masses[i] * remainder * remainder
-    return mass, total, square
+def _add_members(order, masses, start, stop, sums):
+    left, right = (start + STRIDE - 1) // STRIDE, stop // STRIDE  # the whole strides between
+    if left > right:
+        left = right
+    head = left * STRIDE if left * STRIDE > start else start
+    add_weights(order.members, masses, 0.0, start, head, sums)
+    for block in range(left, right):
+        for i in range(3):
+            sums[i] += order.sums[block, i]
+    tail = right * STRIDE if right * STRIDE > head else head
+    add_weights(order.members, masses, 0.0, tail, stop, sums)
 
 
 @njit(cache=True, error_model="numpy")
-def member_sums(members):
-    """Sums of remainders, and of their squares, before every `STRIDE` members; int64 (blocks, 2).
-
-    Whole numbers: their differences are exact.
-    """
-    sums = np.zeros((len(members) // STRIDE + 1, 2), np.int64)
-    total = square = np.int64(0)
-    for i in range(len(members)):
-        if i % STRIDE == 0:
-            sums[i // STRIDE, 0], sums[i // STRIDE, 1] = total, square
-        remainder = np.int64(members[i])
-        total += remainder
-        square += remainder * remainder
-    if len(members) % STRIDE == 0:
-        sums[-1, 0], sums[-1, 1] = total, square
+def member_sums(members, masses):
+    """Sums over every `STRIDE` members, remainders for values; float64 (blocks, 3)."""
+    sums = np.zeros((len(members) // STRIDE, 3))
+    for block in range(len(sums)):
+        add_weights(members, masses, 0.0, block * STRIDE, (block + 1) * STRIDE, sums[block])
     return sums
 
 

@@ -4,10 +4,12 @@ The kernels are compiled without Numba's own parallelism: that takes several tim
 compile, and forking after it has started threads is an error. They release the GIL instead.
 """
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 
+@functools.cache
 def n_threads():
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -18,6 +20,11 @@ def parts(n, at_most=1 << 25, at_least=1 << 16):
     cores = max(1, min(n_threads(), n // at_least))
     number = cores * -(-n // (cores * at_most))
     return [slice(n * i // number, n * (i + 1) // number) for i in range(number)]
+
+
+def split(array):
+    """The same of an array: views of it."""
+    return [array[part] for part in parts(len(array))]
 
 
 def run(function, *columns):
