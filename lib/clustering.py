@@ -173,33 +173,33 @@ def _host(array):
 def flat_array(weights):
     """The weights as a flat float32 or float64 array; raises as `cluster` does."""
     if torch.is_tensor(weights):
-        tensor = weights.detach().cpu()
-        kind, floating = str(tensor.dtype), tensor.dtype.is_floating_point
-        if tensor.dtype in (torch.float16, torch.bfloat16):
-            tensor = tensor.float()
-        values = tensor.numpy() if floating and tensor.dtype.itemsize >= 4 else None
+        values = weights.detach().cpu()
+        if values.dtype in (torch.float16, torch.bfloat16):
+            values = values.float()
+        fits = values.dtype in (torch.float32, torch.float64)
     elif isinstance(weights, np.ndarray):
-        kind, native = str(weights.dtype), weights.dtype.newbyteorder("=")
-        native = np.dtype(np.float32) if native == np.float16 else native
-        values = weights.astype(native, copy=False) if native in (np.float32, np.float64) else None
+        values = weights if weights.dtype.isnative else weights.astype(weights.dtype.newbyteorder())
+        values = values.astype(np.float32) if values.dtype == np.float16 else values
+        fits = values.dtype in (np.float32, np.float64)
     else:
         raise TypeError(
             f"weights are a {type(weights).__name__}: pass a NumPy array or torch tensor."
         )
-    if values is None:
+    if not fits:
         raise TypeError(
-            f"weights have dtype {kind}: convert them to float16, bfloat16, float32 or float64."
+            f"weights have dtype {weights.dtype}: "
+            "convert them to float16, bfloat16, float32 or float64."
         )
-    if values.size == 0:
+    if math.prod(weights.shape) == 0:
         raise ValueError(f"weights are empty (shape {tuple(weights.shape)}): pass at least one.")
-    return np.ascontiguousarray(values.reshape(-1))
+    return np.ascontiguousarray(np.asarray(values).reshape(-1))
 
 
 def ordered(weights, sample_weight=None):
     """Weights in order, for any number of initializations and iterations; checks as `cluster`."""
-    kind = str(getattr(weights, "dtype", "")).removeprefix("torch.")
     on_device = torch.is_tensor(weights) and weights.is_cuda
-    if kind in SHIFT and math.prod(weights.shape) > (0 if on_device else FEW):
+    many = on_device or math.prod(getattr(weights, "shape", ())) > FEW
+    if many and (kind := str(weights.dtype).removeprefix("torch.")) in SHIFT:
         importance = _importance(sample_weight, weights)
         if on_device:
             found = BinnedWeights(_device_passes(weights, importance))

@@ -8,8 +8,9 @@ from numba import njit
 from .density import adaptive_density, power_quantiles
 from .engine import in_order
 
-N_BINS = 8192
-BOUND_BINS = 65_536
+N_BINS = 8192  # at least, and
+BINS_A_CENTER = 128  # so that what is lost to bins does not grow with the number of centers
+FINER = 8  # bins of the bound, in which a split costs more
 MAX_CLUSTERS = 4096  # the table of cuts grows with their square
 
 
@@ -20,9 +21,10 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     cells extends the best partition of the first i < j into m - 1 (Wang and Song 2011). The best i
     grows with j, which leaves O(k b log b) steps for b bins (Grønlund et al. 2017, section 2).
 
-    Exact when there are at most `N_BINS` distinct weights. Above, half of the bins follow
-    the quantiles of density ** (1/3), which are fine in the tails too; the result is the optimum
-    among partitions that do not split a bin, and Lloyd's algorithm on all weights finishes it.
+    Exact when there are at most `N_BINS` distinct weights (more beyond 64 centers). Above, half of
+    the bins follow the quantiles of density ** (1/3), which are fine in the tails too; the result
+    is the optimum among partitions that do not split a bin, and Lloyd's algorithm on all weights
+    finishes it.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
         Ascending.
     """
     weights = in_order(weights, sample_weight)
-    starts = _bin_starts(weights, max(N_BINS, 4 * n_clusters))
+    starts = _bin_starts(weights, _n_bins(n_clusters), weights.rank_near)
     sums = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     prefix = _prefix_sums(sums)
     bounds = _best_bounds(prefix, n_clusters)
@@ -47,7 +49,11 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     return weights.origin + total / mass
 
 
-def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=BOUND_BINS):
+def _n_bins(n_clusters):
+    return max(N_BINS, BINS_A_CENTER * n_clusters)
+
+
+def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
     """A lower bound on the inertia of any `n_clusters` centers.
 
     For given centers c, a weight x costs f(x) = min (x - c)^2 = x^2 - g(x), where g(x) =
@@ -66,7 +72,7 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=BOUND_BINS):
     ----------
     weights, n_clusters, sample_weight
         As of `optimal_centers`.
-    n_bins : int
+    n_bins : int, optional
         The loss falls with the square of their number.
 
     Returns
@@ -75,9 +81,8 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=BOUND_BINS):
         Less a margin above the rounding of its sums; at least 0.
     """
     weights = in_order(weights, sample_weight)
-    starts = _bin_starts(weights, max(n_bins, 4 * n_clusters))
-    edges = np.append(weights.bounds(starts)[0], weights.bounds([len(weights) - 1])[1])
-    edges -= weights.origin
+    starts = _bin_starts(weights, n_bins or FINER * _n_bins(n_clusters), weights.rank)
+    edges = weights[np.append(starts, len(weights) - 1)] - weights.origin
     mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     width = np.diff(edges)
     offset = np.maximum(0.0, total - mass * edges[:-1])  # sum of x - a
@@ -90,7 +95,7 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=BOUND_BINS):
     bounds = _best_bounds(prefix, min(n_clusters, sums.shape[1]))
     cost = sum(_cost(prefix, i, j) for i, j in pairwise(bounds))
     constant = np.sum(width * offset - spread)
-    margin = 1e-15 * n_clusters * sums[2].sum()
+    margin = np.finfo(np.float64).eps * sums.shape[1] * sums[2].sum()  # of adding one by one
     return max(0.0, float(cost - constant - margin))
 
 
@@ -105,8 +110,11 @@ def _prefix_sums(sums):
     )
 
 
-def _bin_starts(weights, n_bins):
-    """Rank of the first weight of each bin; equal weights share a bin."""
+def _bin_starts(weights, n_bins, rank):
+    """Rank of the first weight of each bin; equal weights share a bin.
+
+    `rank` finds that of a threshold, or one near it.
+    """
     distinct = weights.distinct(n_bins)
     if distinct is not None:
         return weights.rank(distinct)
@@ -115,7 +123,7 @@ def _bin_starts(weights, n_bins):
     probabilities = np.linspace(0, 1, n_bins // 2, endpoint=False)
     by_density = power_quantiles(adaptive_density(weights), 1 / 3, probabilities)
     evenly = weights.starts_of_distinct(n_bins // 2)
-    return np.unique(np.concatenate([weights.rank_near(by_density), evenly]))
+    return np.unique(np.concatenate([rank(by_density), evenly]))
 
 
 @njit(cache=True)
@@ -138,13 +146,14 @@ def _best_bounds(prefix, n_clusters):
         step = 1
         while 2 * step <= n_bins:
             step *= 2
-        # Coarse to fine: the neighbours' best cuts bracket the cut between them.
+        # Coarse to fine: the neighbours' best cuts bracket the cut between them, and one cell less
+        # does not end later.
         while step >= 1:
             for j in range(step, n_bins + 1, 2 * step):
                 if j <= m:
                     cut[m, j] = m
                     continue
-                low = max(m, cut[m, j - step])
+                low = max(m, cut[m, j - step], cut[m - 1, j])
                 high = cut[m, j + step] if j + step <= n_bins else j - 1
                 for i in range(low, min(high, j - 1) + 1):
                     value = best[i] + _cost(prefix, i, j)

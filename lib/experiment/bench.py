@@ -5,6 +5,7 @@ They are an optional list of dependencies, `requirements-bench.txt`, which `make
 """
 
 import importlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..clustering import Prepared, cluster, initial_centers, ordered
+from ..engine import FEW
 from ..lloyd import lloyd_in_order
 from ..optimal import inertia_bound
 from .progress import progress
 
-LIMIT = 60.0  # seconds that one call may take
-TARGET = 4.0  # those of a call on fewer weights, where all would take longer
-PROBE = 100_000  # weights of the call that tells how long all would take
+LIMIT = 10.0  # seconds that one call may take
+TARGET = 1.0  # those of a call on fewer weights, where all would take longer
+PROBES = (10_000, 100_000)  # weights of the calls that tell how long all would take
 SAFETY = 2.0  # what takes n log n, and caches, add to that
 TABLES = 4 << 30  # bytes that a dynamic program's tables may take
 HEAVY_TAILED = "heavy-tailed"
@@ -36,11 +38,14 @@ class Peer(NamedTuple):
         From flat float32 weights and a number of clusters to the centers.
     bytes_per_cell : int
         Memory that it takes for each weight times each cluster.
+    limit : float
+        Seconds that one call may take.
     """
 
     package: str
     run: Callable
     bytes_per_cell: int = 0
+    limit: float = LIMIT
 
 
 def _ours(init):
@@ -95,14 +100,18 @@ def _faiss(weights, k):
     return model.centroids[:, 0]
 
 
+def _copy(weights, k):
+    weights.copy()
+
+
 COPY = "copy"
 OURS = "ours, weight-distribution"
 OPTIMAL = "ours, optimal"
 PEERS = {
-    COPY: Peer("numpy", lambda weights, k: weights.copy() and None),
+    COPY: Peer("numpy", _copy),
     OURS: _ours("weight-distribution"),
     OPTIMAL: _ours("optimal"),
-    "flash1dkmeans": Peer("flash1dkmeans", _flash1dkmeans),
+    "flash1dkmeans": Peer("flash1dkmeans", _flash1dkmeans, limit=90.0),  # the fastest of the others
     "kmeans1d": Peer("kmeans1d", _kmeans1d, bytes_per_cell=16),
     "ckwrap": Peer("ckwrap", _ckwrap, bytes_per_cell=16),
     "coremltools": Peer("coremltools", _coremltools, bytes_per_cell=16),
@@ -119,7 +128,7 @@ def heavy_tailed(n, seed=0):
 
 
 def require(names):
-    """Import the packages of peers by name.
+    """Import the packages of peers by name, and let them compile what they compile.
 
     Raises
     ------
@@ -131,6 +140,8 @@ def require(names):
     for name in names:
         if name not in PEERS:
             raise ValueError(f"peer {name!r} is unknown: choose from {', '.join(PEERS)}.")
+        # coremltools complains of parts that are for a Mac, and of newer versions of others.
+        logging.getLogger("coremltools").setLevel(logging.CRITICAL)
         try:
             importlib.import_module(PEERS[name].package)
         except ModuleNotFoundError as error:
@@ -138,6 +149,8 @@ def require(names):
                 f"{name} needs the package {PEERS[name].package!r}: "
                 "`pip install -r requirements-bench.txt` installs it."
             ) from error
+        for n in (1000, FEW + 1) if PEERS[name].package == "lib" else (1000,):
+            PEERS[name].run(heavy_tailed(n), 2)
 
 
 class Race:
@@ -150,17 +163,12 @@ class Race:
     weights : float32 array of shape (n,)
         In any order: peers that cannot have all get the first ones of a shuffle.
     peers : sequence of str
-    limit : float
-        Seconds that one call may take.
     """
 
-    def __init__(self, name, weights, peers, limit=LIMIT):
-        self.name, self.peers, self.limit = name, peers, limit
-        self.weights = weights
-        self.shuffled = weights[:PROBE].copy()
-        if len(weights) > PROBE:
-            self.shuffled = np.random.default_rng(0).permutation(weights)
-        self._best = {}
+    def __init__(self, name, weights, peers):
+        self.name, self.peers, self.weights = name, peers, weights
+        self.shuffled = np.random.default_rng(0).permutation(weights)
+        self._prepared = {}
 
     def rows(self, n_clusters, repeats):
         """Rows of the table `bench`; repeats are interleaved over the peers."""
@@ -189,27 +197,27 @@ class Race:
         """All weights, or as many as the peer clusters within the limits."""
         n, each = len(self.weights), PEERS[peer].bytes_per_cell * n_clusters
         most = TABLES // each if each else n
-        if n > PROBE:
-            probe = self.shuffled[:PROBE]
-            PEERS[peer].run(probe, n_clusters)  # compiles what it compiles
-            _, seconds, _ = measured(PEERS[peer].run, probe, n_clusters)
-            if seconds * SAFETY * n / PROBE > self.limit:
-                most = min(most, PROBE * max(TARGET / seconds, 0.1))
+        for size in PROBES:
+            if n <= size:
+                break
+            _, seconds, _ = measured(PEERS[peer].run, self.shuffled[:size], n_clusters)
+            if seconds > 0.1:  # long enough to tell
+                break
+        if n > size and seconds * SAFETY * n / size > PEERS[peer].limit:
+            most = min(most, size * TARGET / seconds)
         return self.weights if most >= n else self.shuffled[: _rounded(most)]
 
     def _relative_inertia(self, weights, centers, n_clusters):
-        """Inertia over that of the optimal centers, which Lloyd's algorithm has finished."""
+        """Inertia over the proven bound of any centers' on the same weights."""
         if centers is None:
             return np.nan
-        key = len(weights)
-        if key not in self._best:
-            self._best[key] = Prepared(weights), {}
-        prepared, best = self._best[key]
-        if n_clusters not in best:
-            best[n_clusters] = prepared.cluster(n_clusters, init="optimal", labels=False).inertia
+        if len(weights) not in self._prepared:
+            self._prepared[len(weights)] = Prepared(weights), {}
+        prepared, bounds = self._prepared[len(weights)]
+        if n_clusters not in bounds:
+            bounds[n_clusters] = inertia_bound(prepared.ordered, n_clusters)
         centers = np.sort(np.float64(centers))
-        path = lloyd_in_order(prepared.ordered, centers, max_iter=0)
-        return path.history[0] / best[n_clusters]
+        return lloyd_in_order(prepared.ordered, centers, max_iter=0).history[0] / bounds[n_clusters]
 
 
 def _rounded(number):
