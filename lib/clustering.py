@@ -101,7 +101,11 @@ def cluster(
 
     Notes
     -----
-    Sums are in float64. O(n log n) to sort, O(k log n) an iteration, O(n log k) to label.
+    Sums are in float64. O(k log n) an iteration; before and after it a pass over the weights puts
+    them in order, and one writes the labels: of more than a million 16- or 32-bit floats by the
+    bins of their bits, where they are, on the processor or a CUDA device; of fewer, and of float64,
+    by sorting them on the processor. Loops are compiled at their first call, which takes seconds,
+    and kept on disk.
     """
     return Prepared(weights, sample_weight).cluster(
         n_clusters, init=init, gamma=gamma, revise=revise, max_iter=max_iter, tol=tol, seed=seed

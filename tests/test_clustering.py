@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 import lib
-from lib.clustering import textbook_cluster
+from lib.clustering import label, ordered, textbook_cluster
+from lib.engine import BinnedWeights, DevicePasses
 from lib.experiment.data import load_convolutions
 
 EVERY = pytest.mark.parametrize("init", lib.INITIALIZATIONS)
@@ -296,13 +297,62 @@ def test_float32_and_float64_agree(conv1):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_tensor_on_cuda():
-    tensor = torch.from_numpy(normal()).cuda()
-    result = lib.cluster(tensor, 16)
-    assert result.labels.device == result.centers.device == tensor.device
-    expected = lib.cluster(tensor.cpu(), 16)
-    assert torch.equal(result.centers.cpu(), expected.centers)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("n", [2000, 3_000_000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_tensor_on_cuda(dtype, n, weighted):
+    generator = torch.Generator().manual_seed(0)
+    tensor = torch.randn(n, generator=generator).to(getattr(torch, dtype))
+    importance = torch.rand(n, generator=generator) if weighted else None
+    result = lib.cluster(tensor.cuda(), 16, sample_weight=importance)
+    assert result.labels.is_cuda
+    assert result.centers.is_cuda
+    expected = lib.cluster(tensor, 16, sample_weight=importance)
+    torch.testing.assert_close(result.centers.cpu(), expected.centers)
     assert torch.equal(result.labels.cpu(), expected.labels)
+    assert torch.equal(result.counts.cpu(), expected.counts)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_weights_on_cuda_stay_there(monkeypatch):
+    copied, copy = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda t: copied.append(t.numel()) or copy(t))
+    tensor = torch.randn(1 << 24, device="cuda")
+    lib.cluster(tensor, 16)
+    assert 0 < sum(copied) < len(tensor) / 4  # sums of leaves, and the weights of a few
+
+
+@pytest.mark.parametrize("n_clusters", [2, 16, 300])
+def test_labels_of_the_passes_on_a_device(n_clusters):
+    """Here on the processor: the labels come as a tensor, of equal centers the first."""
+    weights = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    centers = np.sort(weights[:n_clusters].double().numpy())
+    centers[1] = centers[0]
+    found = label(BinnedWeights(DevicePasses(weights)), centers)
+    assert torch.is_tensor(found)
+    assert found.dtype == (torch.uint8 if n_clusters <= 256 else torch.uint16)
+    np.testing.assert_array_equal(found.numpy(), label(ordered(weights), centers))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["in any order", "sorted", "reversed"])
+def test_a_hundred_million_weights(shape):
+    weights = np.random.default_rng(0).standard_normal(10**8, dtype=np.float32)
+    if shape != "in any order":
+        weights.sort()
+        weights = weights if shape == "sorted" else weights[::-1]
+    result = lib.cluster(weights, 8, init="linear", max_iter=3)
+    sums, counts = np.zeros(8), np.zeros(8, np.int64)
+    for start in range(0, len(weights), 10**7):
+        part, labels = weights[start : start + 10**7], result.labels[start : start + 10**7]
+        nearest = np.abs(part[::1000, None] - result.centers).argmin(axis=1)
+        np.testing.assert_array_equal(labels[::1000], nearest)
+        sums += np.bincount(labels, part, 8)
+        counts += np.bincount(labels, minlength=8)
+    np.testing.assert_array_equal(counts, result.counts)
+    following = lib.cluster(weights, 8, init=result.centers, revise=False, max_iter=1)
+    np.testing.assert_allclose(following.centers, sums / counts, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

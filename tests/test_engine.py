@@ -143,6 +143,20 @@ def test_halves_of_importance_0_are_labelled_too(kind):
     np.testing.assert_array_equal(order.label(cuts, np.uint8), expected)
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_importance_goes_with_halves(kind):
+    rng = np.random.default_rng(8)
+    half = torch.from_numpy(rng.integers(-500, 500, 3000) / 64).to(getattr(torch, kind))
+    importance = rng.uniform(0.5, 2, 3000)
+    bits = half.view(torch.int16).numpy().view(np.uint16)
+    order = BinnedWeights(Passes(bits, kind, importance))
+    same = SortedWeights(half.float().numpy(), importance)
+    np.testing.assert_array_equal(np.asarray(order), np.asarray(same))
+    for weight in np.unique(same.weights)[::97]:
+        here = np.asarray(order) == weight
+        assert sorted(order.sample_weight[here]) == sorted(same.sample_weight[here])
+
+
 def test_one_rank_among_weights_that_share_their_leading_digits():
     weights = np.float32(1) + np.arange(5, dtype=np.float32) * np.float32(2**-23)
     order = binned(weights)
@@ -152,8 +166,17 @@ def test_one_rank_among_weights_that_share_their_leading_digits():
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused(bad):
     weights = np.float32([1, 2, bad, -3])
-    with pytest.raises(ValueError, match=f"weights hold -?{abs(bad)}"):
-        binned(weights)
+    importance = np.array([1.0, 1.0, 0.0, 1.0])
+    tensor, mass = torch.from_numpy(weights), torch.from_numpy(importance)
+    for make in (
+        lambda: binned(weights),
+        lambda: binned(weights, importance),
+        lambda: SortedWeights(weights, importance),
+        lambda: BinnedWeights(DevicePasses(tensor)),
+        lambda: BinnedWeights(DevicePasses(tensor, mass)),
+    ):
+        with pytest.raises(ValueError, match=f"weights hold -?{abs(bad)}"):
+            make()
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=2, max_size=50))

@@ -29,7 +29,8 @@ class DevicePasses:
         self.n_leaves, self.n_labels = 1 << (self.width - self.shift), len(weights)
         self.labelled = weights
         if sample_weight is not None and not sample_weight.all():
-            weights, sample_weight = weights[sample_weight > 0], sample_weight[sample_weight > 0]
+            ranked = (sample_weight > 0) | ~weights.isfinite()  # these are refused
+            weights, sample_weight = weights[ranked], sample_weight[ranked]
         self.weights, self.sample_weight = weights, sample_weight
 
     def tally(self):
@@ -44,7 +45,7 @@ class DevicePasses:
         leaves = counts.nonzero().flatten()
         # Whole numbers below 2 ** 53: exact.
         sums = torch.stack([counts, totals, squares])[:, leaves].long().cpu().numpy()
-        self.leaves, self.counts = leaves, sums[0]
+        self.leaves = leaves
         return leaves.cpu().numpy(), *sums, self._tally_mass()
 
     def _tally_mass(self):

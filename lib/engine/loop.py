@@ -8,12 +8,14 @@ loops, which Numba compiles in a fraction of the time of NumPy's words.
 import numpy as np
 from numba import njit
 
-from .ranges import add_range, rank
+from .ranges import add_range, all_known, rank
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def iterate(order, masses, centers, revise, max_iter, tol):
     """Iterate assignment and means from the given centers.
+
+    The result is a guess where leaves had to be guessed at: they are then marked as looked into.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def iterate(order, masses, centers, revise, max_iter, tol):
         fall = log[n_iter - 1, 0] - log[n_iter, 0]
         revise = revise and fall > 0
         converged = not moved or (tol > 0 and fall <= tol * log[n_iter - 1, 0])
+        if fall <= 0 and not all_known(order):
+            break  # guesses need not settle: look up first what they were about
     return centers, bounds, log[: n_iter + 1], converged
 
 

@@ -10,6 +10,7 @@ from numba import njit
 from . import threads
 
 SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
+INFINITE = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # bits of infinity
 COUNT = 38  # a tally holds the count above this bit and the sum of remainders below
 SEVERAL = 0xFFFF  # the cut of a leaf that several thresholds cut
 
@@ -51,7 +52,8 @@ class Passes:
             if weighted:
                 masses = np.zeros((self.n_leaves, 3))
             mass = self.sample_weight[part] if weighted else None
-            tally(self.bits[part], mass, self.top, self.shift, packed, masses)
+            infinite = INFINITE[self.kind]
+            tally(self.bits[part], mass, self.top, self.shift, infinite, packed, masses)
             return packed, masses
 
         packed, masses = zip(*threads.run(of_part, self.parts), strict=True)
@@ -146,15 +148,13 @@ def _by_bits(table):
 
 @njit(inline="always")
 def _key(bits, top):
-    """Number that ascends with the floats: its bits, flipped, or just the sign if it is positive.
-
-    Holds 1 bits above `top` if the float is negative.
-    """
-    return bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
+    """Number that ascends with the floats: its bits flipped, or the sign alone if positive."""
+    flipped = bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
+    return flipped & ((np.uint64(2) << top) - np.uint64(1))
 
 
 @njit(cache=True, nogil=True)
-def tally(bits, mass, top, shift, packed, masses):
+def tally(bits, mass, top, shift, infinite, packed, masses):
     """Count the weights of each leaf and sum their remainders and the squares of those.
 
     Integers add up exactly, in any order, so that the sums do not depend on the number of threads.
@@ -164,21 +164,22 @@ def tally(bits, mass, top, shift, packed, masses):
     bits : uint16 or uint32 array of shape (n,)
         At most 2 ** 25 weights.
     mass : float64 array of shape (n,), or None
-        Weights of mass 0 are left out.
-    top, shift : int
-        The sign's bit, and the bits of a remainder.
+        Weights of mass 0 are left out, unless they are not finite.
+    top, shift, infinite : int
+        The sign's bit, the bits of a remainder, and those of infinity.
     packed : uint64 array of shape (2 * n_leaves,)
         Added to: count and sum in one, and sum of squares. Leaves are numbered by their bits.
     masses : float64 array of shape (n_leaves, 3), or None
         Added to: mass, mass * remainder and mass * remainder ** 2.
     """
     top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
-    one = np.uint64(1) << np.uint64(COUNT)
+    one, infinite = np.uint64(1) << np.uint64(COUNT), np.uint64(infinite)
+    magnitude = (np.uint64(1) << top) - np.uint64(1)
     for i in range(len(bits)):
-        if mass is not None:  # noqa: SIM102  # Numba leaves out what follows only then
-            if mass[i] == 0:
-                continue
         word = np.uint64(bits[i])
+        if mass is not None:  # noqa: SIM102  # Numba leaves out what follows only then
+            if mass[i] == 0 and (word & magnitude) < infinite:
+                continue
         leaf, remainder = word >> shift, _key(word, top) & rest
         packed[leaf << np.uint64(1)] += one + remainder
         packed[(leaf << np.uint64(1)) + np.uint64(1)] += remainder * remainder
@@ -215,9 +216,8 @@ def label(bits, top, shift, base, cuts, keys, labels):
         word = np.uint64(bits[i])
         leaf, key = word >> shift, _key(word, top)
         if cuts[leaf] == SEVERAL:
-            key = np.int64(key & ((np.uint64(2) << top) - np.uint64(1)))
             number = 0
-            while number < len(keys) and keys[number] <= key:
+            while number < len(keys) and keys[number] <= np.int64(key):
                 number += 1
             labels[i] = number
         else:

@@ -76,6 +76,11 @@ def add_range(order, masses, start, stop, sums):
     raise NotImplementedError("compiled")
 
 
+def all_known(order):
+    """Whether no answer so far lay among members that are not known."""
+    raise NotImplementedError("compiled")
+
+
 @njit(inline="always")
 def _nearer(weight, low, high):
     """Signed distances keep this monotone in the weight, and in the pair, under rounding."""
@@ -126,6 +131,22 @@ def _rank_by_leaves(order, low, high):
     if start >> order.shift == 0:
         order.looked[leaf] = True
     return order.first[leaf] + ((count * start) >> order.shift)
+
+
+@overload(all_known)
+def _all_known(order):
+    return _always if order.instance_class is Sorted else _none_looked
+
+
+def _always(order):
+    return True
+
+
+def _none_looked(order):
+    number = 0
+    for i in range(len(order.looked)):
+        number += order.looked[i]
+    return number == 0
 
 
 @overload(add_range)
