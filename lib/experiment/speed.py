@@ -148,7 +148,8 @@ def _seconds_of_passes(cells, setting, centers):
     _, split = timed(cells.lower_parts, path.centers)
     options = {"revise": setting.revise, "max_iter": TIMED_ITERATIONS}
     path, whole = timed(lloyd, cells, centers, **options)
-    return first, (whole - first - path.splits_tried[-1] * split) / path.n_iter, split
+    iterating = max(0.0, whole - first - path.splits_tried[-1] * split)  # timings of little jitter
+    return first, iterating / path.n_iter, split
 
 
 def _until_near(layer, setting, path):
