@@ -113,8 +113,8 @@ def bench_block():
     gaps = results.read_table("bench", "gaps")
     proven = (
         f"The optimal centers are proven to lie within {gaps['gap'].max():.0e} of the best "
-        f"possible inertia, at all {gaps['layer'].nunique()} layers and {gaps['n_clusters'].min()} to "
-        f"{gaps['n_clusters'].max()} centers ([`gaps.csv`](results/bench/tables/gaps.csv))"
+        f"possible inertia, at all {gaps['layer'].nunique()} layers and "
+        f"{gaps['n_clusters'].min()} to {gaps['n_clusters'].max()} centers ([`gaps.csv`](results/bench/tables/gaps.csv))"
     )
     return "\n".join(lines) + f"\n\n{note}. {proven}.\n"
 
