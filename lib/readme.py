@@ -111,10 +111,11 @@ def bench_block():
         "1 ours is better); blank where fewer weights were timed"
     )
     gaps = results.read_table("bench", "gaps")
+    link = "[`gaps.csv`](results/bench/tables/gaps.csv)"
     proven = (
         f"The optimal centers are proven to lie within {gaps['gap'].max():.0e} of the best "
         f"possible inertia, at all {gaps['layer'].nunique()} layers and "
-        f"{gaps['n_clusters'].min()} to {gaps['n_clusters'].max()} centers ([`gaps.csv`](results/bench/tables/gaps.csv))"
+        f"{gaps['n_clusters'].min()} to {gaps['n_clusters'].max()} centers ({link})"
     )
     return "\n".join(lines) + f"\n\n{note}. {proven}.\n"
 
