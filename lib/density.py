@@ -67,7 +67,7 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
 @functools.lru_cache(maxsize=64)  # of many channels of one size, all the same
 def _logit_ranks(n, n_ranks):
     """From 0 to n - 1, ascending and distinct; int64."""
-    logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, max(n, 2)))
+    logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, n))
     ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
     return np.unique(np.append(ranks, [0, n - 1]))
 

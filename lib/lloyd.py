@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from .engine.keys import nearer
 from .engine.loop import iterate
 
 CHUNKS = 64  # partial sums of a parallel pass: fixed, so that the result never depends on threads
@@ -205,16 +206,6 @@ class TextbookCells:
         return np.maximum(0.0, self.square + offset * (offset * self.mass - 2 * self.total))
 
 
-@njit(cache=True, inline="always")
-def _nearer(weight, low, high):
-    """Whether `high` is strictly nearer than `low`.
-
-    Signed distances keep this monotone in the weight and in the pair under rounding, so that
-    comparing neighbours in turn finds the nearest of all.
-    """
-    return weight - low > high - weight
-
-
 @njit(cache=True, parallel=True)
 def _textbook_pass(weights, sample_weight, origin, centers, first, labels):
     """Update `labels`; sums of each cell, float64 of shape (k, 3), and whether any changed."""
@@ -226,7 +217,7 @@ def _textbook_pass(weights, sample_weight, origin, centers, first, labels):
             weight = np.float64(weights[i])
             label = 0
             for j in range(1, k):
-                label += _nearer(weight, centers[j - 1], centers[j])
+                label += nearer(weight, centers[j - 1], centers[j])
             mass = 1.0 if sample_weight is None else sample_weight[i]
             partial[chunk, label, 0] += mass
             partial[chunk, label, 1] += mass * (weight - origin)

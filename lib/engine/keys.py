@@ -21,6 +21,16 @@ def bits_of(keys, width):
     return np.where(keys >= sign, keys - sign, 2 * sign - 1 - keys)
 
 
+@njit(inline="always")
+def nearer(weight, low, high):
+    """Whether a weight is strictly nearer to `high` than to `low`.
+
+    Signed distances keep this monotone in the weight, and in the pair, under rounding, so that
+    comparing neighbours in turn finds the nearest of all.
+    """
+    return weight - low > high - weight
+
+
 def thresholds(centers, dtype):
     """The smallest weight of each cell but the first: strictly nearer to its center.
 
@@ -53,16 +63,14 @@ def _thresholds(centers, found):
 def _first_nearer(low, high, single):
     """Bisection over the places of all floats in order, from -inf to inf.
 
-    A place is a float's bits as a signed integer, reflected where negative. `weight - low > high -
-    weight` is monotone in the weight under rounding, and so it is from one pair of neighbours to
-    the next: labels by thresholds are those of the nearest center.
+    A place is a float's bits as a signed integer, reflected where negative. `nearer` is monotone,
+    so that labels by thresholds are those of the nearest center.
     """
     place = np.int64(0x7F800000 if single else 0x7FF0000000000000)
     before = -1 - place
     while before + 1 != place:
         middle = (place & before) + ((place ^ before) >> 1)  # their mean, without overflow
-        weight = _float_at(middle, single)
-        if weight - low > high - weight:
+        if nearer(_float_at(middle, single), low, high):
             place = middle
         else:
             before = middle

@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from .keys import nearer
+
 BLOCK = 256  # sorted weights in a leaf of the tree
 STRIDE = 64  # members that are summed together
 
@@ -81,12 +83,6 @@ def all_known(order):
     raise NotImplementedError("compiled")
 
 
-@njit(inline="always")
-def _nearer(weight, low, high):
-    """Signed distances keep this monotone in the weight, and in the pair, under rounding."""
-    return weight - low > high - weight
-
-
 @overload(rank)
 def _rank(order, low, high):
     return _rank_sorted if order.instance_class is Sorted else _rank_by_leaves
@@ -96,7 +92,7 @@ def _rank_sorted(order, low, high):
     start, stop = 0, len(order.weights)
     while start < stop:
         middle = (start + stop) >> 1
-        if _nearer(np.float64(order.weights[middle]), low, high):
+        if nearer(np.float64(order.weights[middle]), low, high):
             stop = middle
         else:
             start = middle + 1
@@ -107,7 +103,7 @@ def _rank_by_leaves(order, low, high):
     start, stop = 0, len(order.edges)
     while start < stop:
         middle = (start + stop) >> 1
-        if _nearer(order.edges[middle], low, high):
+        if nearer(order.edges[middle], low, high):
             stop = middle
         else:
             start = middle + 1
@@ -116,13 +112,13 @@ def _rank_by_leaves(order, low, high):
     leaf = start - 1
     edge, step, count = order.edges[leaf], order.step[leaf], order.first[start] - order.first[leaf]
     if order.pure[leaf] >= 0:
-        return order.first[leaf + (not _nearer(edge + step * order.pure[leaf], low, high))]
+        return order.first[leaf + (not nearer(edge + step * order.pure[leaf], low, high))]
     known = order.place[leaf] >= 0
     start, stop = 0, count if known else 1 << order.shift
     while start < stop:
         middle = (start + stop) >> 1
         remainder = order.members[order.place[leaf] + middle] if known else middle
-        if _nearer(edge + step * remainder, low, high):
+        if nearer(edge + step * remainder, low, high):
             stop = middle
         else:
             start = middle + 1
