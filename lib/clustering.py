@@ -163,6 +163,18 @@ class Prepared:
             self._as_given(initial),
         )
 
+    def label(self, cuts, dtype):
+        """Number of cuts at or below each weight, in its shape: labels of any cells.
+
+        Parameters
+        ----------
+        cuts : array of shape (k - 1,), ascending
+            float32, or float64 if the weights are.
+        dtype : NumPy dtype
+            uint8 or uint16.
+        """
+        return self._as_given(self.ordered.label(cuts, dtype).reshape(self._like.shape))
+
     def _as_given(self, array):
         """Array as a tensor on the weights' device if they are one."""
         like = self._like

@@ -41,12 +41,36 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
         Ascending.
     """
     weights = in_order(weights, sample_weight)
-    starts = _bin_starts(weights, _n_bins(n_clusters), weights.rank_near)
+    starts = bin_starts(weights, _n_bins(n_clusters), weights.rank_near)
     sums = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     prefix = _prefix_sums(sums)
-    bounds = _best_bounds(prefix, n_clusters)
+    bounds, _ = _best_bounds(prefix, n_clusters)
     mass, total = np.diff(prefix[:2, bounds], axis=1)
     return weights.origin + total / mass
+
+
+def inertia_curve(weights, max_clusters, sample_weight=None):
+    """Least inertia at every number of centers, of partitions that do not split a bin.
+
+    The dynamic program of the largest number holds those of all smaller ones.
+
+    Parameters
+    ----------
+    weights, sample_weight
+        As of `optimal_centers`.
+    max_clusters : int
+
+    Returns
+    -------
+    float64 array of shape (m,)
+        Of 1 to m centers, descending; m is `max_clusters`, or the number of distinct weights if
+        that is smaller.
+    """
+    weights = in_order(weights, sample_weight)
+    starts = bin_starts(weights, _n_bins(max_clusters), weights.rank_near)
+    prefix = _prefix_sums(weights.ranges(starts, np.append(starts[1:], len(weights))).T)
+    _, curve = _best_bounds(prefix, min(max_clusters, len(starts)))
+    return np.minimum.accumulate(np.maximum(0.0, curve))
 
 
 def _n_bins(n_clusters):
@@ -81,7 +105,7 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
         Less a margin above the rounding of its sums; at least 0.
     """
     weights = in_order(weights, sample_weight)
-    starts = _bin_starts(weights, n_bins or FINER * _n_bins(n_clusters), weights.rank)
+    starts = bin_starts(weights, n_bins or FINER * _n_bins(n_clusters), weights.rank)
     edges = weights[np.append(starts, len(weights) - 1)] - weights.origin
     mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     width = np.diff(edges)
@@ -92,7 +116,7 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
     sums = np.stack([points, points * edges, points * edges**2])
     sums = sums[:, points > 0]
     prefix = _prefix_sums(sums)
-    bounds = _best_bounds(prefix, min(n_clusters, sums.shape[1]))
+    bounds, _ = _best_bounds(prefix, min(n_clusters, sums.shape[1]))
     cost = sum(_cost(prefix, i, j) for i, j in pairwise(bounds))
     constant = np.sum(width * offset - spread)
     margin = np.finfo(np.float64).eps * sums.shape[1] * sums[2].sum()  # of adding one by one
@@ -110,7 +134,7 @@ def _prefix_sums(sums):
     )
 
 
-def _bin_starts(weights, n_bins, rank):
+def bin_starts(weights, n_bins, rank):
     """Rank of the first weight of each bin; equal weights share a bin.
 
     `rank` finds that of a threshold, or one near it.
@@ -135,12 +159,17 @@ def _cost(prefix, i, j):
 
 @njit(cache=True)
 def _best_bounds(prefix, n_clusters):
-    """First bin of each cell and the end; int64 of shape (n_clusters + 1,)."""
+    """First bin of each cell and the end, int64 of shape (n_clusters + 1,); costs of fewer cells.
+
+    The costs are of 1 to n_clusters cells, float64 of shape (n_clusters,).
+    """
     n_bins = prefix.shape[1] - 1
     best = np.empty(n_bins + 1)
     for j in range(1, n_bins + 1):
         best[j] = _cost(prefix, 0, j)
     cut = np.zeros((n_clusters, n_bins + 1), np.int32)
+    costs = np.empty(n_clusters)
+    costs[0] = best[n_bins]
     for m in range(1, n_clusters):
         longer = np.full(n_bins + 1, np.inf)
         step = 1
@@ -161,8 +190,9 @@ def _best_bounds(prefix, n_clusters):
                         longer[j], cut[m, j] = value, i
             step //= 2
         best = longer
+        costs[m] = best[n_bins]
     bounds = np.empty(n_clusters + 1, np.int64)
     bounds[n_clusters] = n_bins
     for m in range(n_clusters - 1, -1, -1):
         bounds[m] = cut[m, bounds[m + 1]]
-    return bounds
+    return bounds, costs

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 
 from .clustering import check_n_clusters, cluster
+from .codebook import Channels, SharedWeight
 from .engine import threads
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -94,83 +95,6 @@ class SharedModel:
     def bits_per_weight(self):
         """Mean bits of a weight, codebooks included."""
         return 8 * self.bytes_after / self.n_weights
-
-
-class SharedWeight(nn.Module):
-    """The parametrization: `original` holds the centers and the weight is looked up.
-
-    The centers are of shape (k,), or (n_codebooks, k) where channels have codebooks of their own.
-    Labels are a buffer of the weight's shape, in the smallest signed or 8-bit dtype that fits:
-    torch cannot index by uint16 and takes uint8 for a mask, so that the lookup goes through int32.
-
-    Parameters
-    ----------
-    labels : torch.Tensor
-        Of the weight's shape; indices into the codebook of their channel.
-    n_clusters : int
-    channels : Channels, optional
-        Which of them have a codebook in common.
-    """
-
-    def __init__(self, labels, n_clusters, channels=None):
-        super().__init__()
-        self.n_clusters, self.channels = n_clusters, channels
-        wide = torch.int16 if n_clusters <= 2**15 else torch.int32
-        self.register_buffer("labels", labels.to(torch.uint8 if n_clusters <= 256 else wide))
-
-    def forward(self, centers):
-        """Weight of each label; a center's gradient is the sum of its weights' gradients."""
-        # Through float32, in which the gradients of half-precision weights are then summed.
-        wide = centers.to(torch.promote_types(centers.dtype, torch.float32)).flatten()
-        return wide.index_select(0, self._index()).view(self.labels.shape).to(centers.dtype)
-
-    def right_inverse(self, weight):
-        """Mean weight of each label; unused centers repeat the largest of their codebook."""
-        n_codebooks = 1 if self.channels is None else self.channels.n_groups(self.labels.shape)
-        sums = weight.new_zeros(n_codebooks * self.n_clusters, dtype=torch.float64)
-        sums.index_add_(0, self._index(), weight.detach().flatten().double())
-        counts = torch.bincount(self._index(), minlength=len(sums))
-        means = (sums / counts).view(n_codebooks, -1)
-        largest = means.nan_to_num(-torch.inf).max(dim=1, keepdim=True).values
-        means = torch.where(counts.view_as(means) > 0, means, largest).to(weight.dtype)
-        return means[0] if self.channels is None else means
-
-    def _index(self):
-        index = self.labels.int()
-        if self.channels is not None:
-            index = index + self.n_clusters * self.channels.group_of_each(index)
-        return index.flatten()
-
-
-class Channels(NamedTuple):
-    """Output channels in groups of a size: which weights of a layer have a codebook in common.
-
-    Attributes
-    ----------
-    axis : int
-        Of the weight: 0, or 1 in a transposed convolution.
-    size : int
-        Of a group; the last one holds the rest.
-    """
-
-    axis: int
-    size: int
-
-    def n_groups(self, shape):
-        """Number of groups in a weight."""
-        return -(-shape[self.axis] // self.size)
-
-    def split(self, weight):
-        """The weight's groups: views of it."""
-        before = (slice(None),) * self.axis
-        starts = range(0, weight.shape[self.axis], self.size)
-        return [weight[*before, start : start + self.size] for start in starts]
-
-    def group_of_each(self, labels):
-        """Number of the group of each channel, int32; to be broadcast over the weight."""
-        groups = torch.arange(labels.shape[self.axis], device=labels.device) // self.size
-        shape = [-1 if axis == self.axis else 1 for axis in range(labels.dim())]
-        return groups.int().view(shape)
 
 
 def share_weights(
@@ -386,7 +310,46 @@ def _parametrize(model, owners, channels, results):
         labels = np.concatenate([result.labels for result in results], channels.axis)
         labels = torch.from_numpy(labels)
         centers = torch.from_numpy(np.stack([result.centers for result in results]))
-    shared = SharedWeight(labels, centers.shape[-1], channels)
+    _install(model, owners, SharedWeight(labels, centers.shape[-1], channels), centers)
+
+
+def install(model, parameter, shared, centers):
+    """Make a weight of a model, and whatever is tied to it, look itself up in a codebook.
+
+    In place; for codebooks that did not come from `share_weights`.
+
+    Parameters
+    ----------
+    model : nn.Module
+    parameter : str
+        Name of the weight, such as "features.0.weight".
+    shared : SharedWeight
+    centers : torch.Tensor of shape (n_clusters,) or (n_codebooks, n_clusters)
+    """
+    wanted = model.get_parameter(parameter)
+    owners = [
+        _Owner(path, attribute)
+        for path, module in model.named_modules()
+        for attribute, value in module.named_parameters(recurse=False, remove_duplicate=False)
+        if value is wanted
+    ]
+    _install(model, owners, shared, centers)
+
+
+def shared_parameters(model):
+    """By name of the weight that it computes, the parametrization of every shared parameter.
+
+    Of tied weights all names are there, and their parametrizations are one.
+    """
+    return {
+        _Owner(path, attribute).parameter: found
+        for path, module in model.named_modules(remove_duplicate=False)
+        for attribute, found in getattr(module, "parametrizations", {}).items()
+        if isinstance(found[0], SharedWeight)
+    }
+
+
+def _install(model, owners, shared, centers):
     first, *tied = [(model.get_submodule(owner.path), owner.attribute) for owner in owners]
     parameter = getattr(*first)
     parameter.grad = None  # of the weights

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from ..clustering import Prepared, label
+from ..engine.lookup import look_up
 from ..results import write_atomically
 from .data import load_images
 from .network import (
@@ -102,8 +103,8 @@ class Codebooks:
     def shared(self, layer, centers):
         """The layer's weights, each replaced by its nearest center."""
         weight = self.weights[layer]
-        labels = torch.from_numpy(label(self.prepared[layer].ordered, centers).astype(np.int32))
-        return torch.from_numpy(centers).to(weight.dtype)[labels].view_as(weight)
+        labels = label(self.prepared[layer].ordered, centers)
+        return torch.from_numpy(look_up(centers.astype(np.float32), labels)).view_as(weight)
 
 
 class Evaluation:

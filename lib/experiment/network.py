@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from torch.nn.functional import conv2d, interpolate, pad, pixel_unshuffle
 
 from ..vision import torchvision
 from .data import CHECKSUMS_FILE, DATA, load_convolutions
@@ -50,12 +51,16 @@ def numerics_key():
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def resized(pixels):
+    """Gray images: (n, 28, 28) uint8 to (n, 1, 224, 224) float32 in 0 to 1."""
+    images = pixels[:, None].float() / 255
+    return interpolate(images, size=SIZE, mode="bilinear")
+
+
 def prepare(pixels):
     """Input of the network: (n, 28, 28) uint8 to (n, 3, 224, 224) float32, normalized."""
-    images = pixels[:, None].float() / 255
-    images = torch.nn.functional.interpolate(images, size=SIZE, mode="bilinear")
     mean, std = (torch.tensor(v).view(3, 1, 1).to(pixels.device) for v in (MEAN, STD))
-    return (images - mean) / std
+    return (resized(pixels) - mean) / std
 
 
 @torch.inference_mode()
@@ -77,27 +82,52 @@ def extract_features(convolutions, pixels, title="features"):
     """
     forward = _fast(convolutions)
     batches = progress(pixels.split(BATCH), title)
-    return torch.cat([forward(prepare(batch)).flatten(1).float().cpu() for batch in batches])
+    return torch.cat([forward(batch).flatten(1).float().cpu() for batch in batches])
 
 
 def _fast(convolutions):
-    """The fastest way through the convolutions that this machine has."""
+    """The fastest way from pixels through the convolutions that this machine has."""
+    last = torch.channels_last
     if device().type == "cuda":
         on_device = _copy(convolutions).to(device())
-        return lambda images: on_device(images.to(device()))
+        return lambda pixels: on_device(prepare(pixels.to(device())))
     if precision() == torch.bfloat16:
-        half = _copy(convolutions).to(torch.bfloat16, memory_format=torch.channels_last)
-        return lambda images: half(images.to(torch.bfloat16, memory_format=torch.channels_last))
+        half = _copy(convolutions).to(torch.bfloat16, memory_format=last)
+        return lambda pixels: half(prepare(pixels).to(torch.bfloat16, memory_format=last))
     if not torch.backends.nnpack.is_available():
-        return lambda images: convolutions(images.contiguous(memory_format=torch.channels_last))
+        return lambda pixels: convolutions(prepare(pixels).contiguous(memory_format=last))
+    first = _on_gray_images(convolutions[0])
 
-    def winograd(images):
-        # conv1's stride needs oneDNN; NNPACK's Winograd and FFT halve the time of the others
-        images = convolutions[:3](images.contiguous(memory_format=torch.channels_last))
+    def winograd(pixels):
+        # NNPACK's Winograd and FFT halve the time of all convolutions but the first.
+        images = convolutions[1:3](first(resized(pixels)))
         with _without_onednn():
             return convolutions[3:](images.contiguous())
 
     return winograd
+
+
+def _on_gray_images(convolution):
+    """conv1 as a function of gray images: a third of the work.
+
+    Its three channels are one image, scaled and shifted. The scale goes into the kernel; the shift,
+    which the padding lacks, adds one map to all images. A stride of 4 is a stride of 1 among blocks
+    of 4 x 4, with a kernel of 3 x 3 blocks, which oneDNN computes faster.
+    """
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    stride, padding = convolution.stride[0], convolution.padding[0]
+    white = torch.ones(1, 1, SIZE, SIZE)
+    shifts = -(convolution.weight * mean / std).sum(1, keepdim=True)
+    shift = conv2d(white, shifts, convolution.bias, stride, padding)
+    shift = shift.contiguous(memory_format=torch.channels_last)
+    kernel = (convolution.weight / std).sum(1, keepdim=True)
+    kernel = pixel_unshuffle(pad(kernel, (0, -kernel.shape[3] % stride) * 2), stride)
+
+    def first(images):
+        blocks = pixel_unshuffle(pad(images, (padding,) * 4), stride)
+        return conv2d(blocks.contiguous(memory_format=torch.channels_last), kernel).add_(shift)
+
+    return first
 
 
 def _copy(convolutions):

@@ -1,0 +1,131 @@
+"""A weight computed from a codebook and labels: the parametrization that shared layers have."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .engine.lookup import look_up, sum_by_label
+
+
+class SharedWeight(nn.Module):
+    """The parametrization: `original` holds the centers and the weight is looked up.
+
+    The centers are of shape (k,), or (n_codebooks, k) where channels have codebooks of their own.
+    Labels are a buffer of the weight's shape, in the smallest signed or 8-bit dtype that fits:
+    torch cannot index by uint16 and takes uint8 for a mask, so that the lookup goes through int32.
+
+    Parameters
+    ----------
+    labels : torch.Tensor
+        Of the weight's shape; indices into the codebook of their channel.
+    n_clusters : int
+    channels : Channels, optional
+        Which of them have a codebook in common.
+    scale : torch.Tensor, optional
+        Factor of each channel's weights; to be broadcast over the weight, such as of shape
+        (out, 1, 1, 1). A buffer: it does not train.
+    fixed : int, optional
+        A center that training does not move: the zero of pruned weights.
+    """
+
+    def __init__(self, labels, n_clusters, channels=None, scale=None, fixed=None):
+        super().__init__()
+        self.n_clusters, self.channels, self.fixed = n_clusters, channels, fixed
+        wide = torch.int16 if n_clusters <= 2**15 else torch.int32
+        self.register_buffer("labels", labels.to(torch.uint8 if n_clusters <= 256 else wide))
+        self.register_buffer("scale", scale)
+
+    def forward(self, centers):
+        """Weight of each label; a center's gradient is the sum of its weights' gradients."""
+        if self.fixed is not None:
+            moves = torch.arange(centers.shape[-1], device=centers.device) != self.fixed
+            centers = torch.where(moves, centers, centers.detach())
+        # Through float32, in which the gradients of half-precision weights are then summed.
+        wide = centers.to(torch.promote_types(centers.dtype, torch.float32)).flatten()
+        if self._compiled(wide):
+            weight = _LookUp.apply(wide, self.labels)
+        else:
+            weight = wide.index_select(0, self._index()).view(self.labels.shape)
+        weight = weight.to(centers.dtype)
+        return weight if self.scale is None else weight * self.scale
+
+    def right_inverse(self, weight):
+        """Mean weight of each label; unused centers repeat the largest of their codebook."""
+        if self.scale is not None:
+            weight = weight / self.scale
+        n_codebooks = 1 if self.channels is None else self.channels.n_groups(self.labels.shape)
+        sums = weight.new_zeros(n_codebooks * self.n_clusters, dtype=torch.float64)
+        sums.index_add_(0, self._index(), weight.detach().flatten().double())
+        counts = torch.bincount(self._index(), minlength=len(sums))
+        means = (sums / counts).view(n_codebooks, -1)
+        largest = means.nan_to_num(-torch.inf).max(dim=1, keepdim=True).values
+        means = torch.where(counts.view_as(means) > 0, means, largest).to(weight.dtype)
+        return means[0] if self.channels is None else means
+
+    def _compiled(self, centers):
+        """Whether the compiled loops can be used: on the processor, with one codebook."""
+        return (
+            self.channels is None
+            and self.labels.device.type == centers.device.type == "cpu"
+            and self.labels.is_contiguous()
+            and not torch.compiler.is_compiling()
+        )
+
+    def _index(self):
+        index = self.labels.int()
+        if self.channels is not None:
+            index = index + self.n_clusters * self.channels.group_of_each(index)
+        return index.flatten()
+
+
+class _LookUp(torch.autograd.Function):
+    """Centers by label, with a gradient that costs one read of the weights' gradient.
+
+    Han, Mao and Dally (2016), section 3.3, equation 3.
+    """
+
+    @staticmethod
+    def forward(ctx, centers, labels):
+        ctx.save_for_backward(labels)
+        ctx.n_clusters = len(centers)
+        weights = look_up(centers.detach().numpy(), labels.flatten().numpy())
+        return torch.from_numpy(weights).view(labels.shape)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        (labels,) = ctx.saved_tensors
+        sums = sum_by_label(gradient.flatten().numpy(), labels.flatten().numpy(), ctx.n_clusters)
+        return torch.from_numpy(sums).to(gradient.dtype), None
+
+
+class Channels(NamedTuple):
+    """Output channels in groups of a size: which weights of a layer have a codebook in common.
+
+    Attributes
+    ----------
+    axis : int
+        Of the weight: 0, or 1 in a transposed convolution.
+    size : int
+        Of a group; the last one holds the rest.
+    """
+
+    axis: int
+    size: int
+
+    def n_groups(self, shape):
+        """Number of groups in a weight."""
+        return -(-shape[self.axis] // self.size)
+
+    def split(self, weight):
+        """The weight's groups: views of it."""
+        before = (slice(None),) * self.axis
+        starts = range(0, weight.shape[self.axis], self.size)
+        return [weight[*before, start : start + self.size] for start in starts]
+
+    def group_of_each(self, labels):
+        """Number of the group of each channel, int32; to be broadcast over the weight."""
+        groups = torch.arange(labels.shape[self.axis], device=labels.device) // self.size
+        shape = [-1 if axis == self.axis else 1 for axis in range(labels.dim())]
+        return groups.int().view(shape)

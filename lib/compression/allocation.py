@@ -1,0 +1,153 @@
+"""How many centers each layer gets: the paper's "automatically chooses", from their distributions.
+
+Every layer offers numbers of centers, each with a size and a distortion. The best choice of all
+layers under a budget is a knapsack with one item from each group; it is solved exactly, by merging
+the layers' offers one after another and keeping only what nothing smaller beats.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..clustering import Prepared
+from ..optimal import inertia_curve
+from .coding import n_bits
+
+MAX_CLUSTERS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Offers:
+    """What one layer can be had for.
+
+    Attributes
+    ----------
+    n_clusters : int array of shape (m,)
+    sizes : int64 array of shape (m,)
+        Bytes.
+    distortions : float64 array of shape (m,)
+    """
+
+    n_clusters: np.ndarray
+    sizes: np.ndarray
+    distortions: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Every allocation that no smaller one equals: sizes ascending, distortions descending.
+
+    Attributes
+    ----------
+    sizes : int64 array of shape (m,)
+    distortions : float64 array of shape (m,)
+    n_clusters : int array of shape (m, n_layers)
+    layers : tuple of str
+    """
+
+    sizes: np.ndarray
+    distortions: np.ndarray
+    n_clusters: np.ndarray
+    layers: tuple
+
+    def within(self, budget):
+        """Number of centers by layer, of the least distortion within a budget of bytes.
+
+        Raises
+        ------
+        ValueError
+            If even the smallest allocation is larger.
+        """
+        if budget < self.sizes[0]:
+            raise ValueError(f"budget={budget} bytes: the smallest allocation has {self.sizes[0]}.")
+        return self.allocation(np.searchsorted(self.sizes, budget, side="right") - 1)
+
+    def smallest(self, accepted):
+        """The same of the smallest allocation that is accepted, by bisection.
+
+        Parameters
+        ----------
+        accepted : callable
+            Tells of an allocation whether it is good enough: by its measured accuracy, say. Taken
+            to stay true from some size on.
+
+        Raises
+        ------
+        ValueError
+            If even the largest allocation is not.
+        """
+        low, high = -1, len(self.sizes) - 1
+        if not accepted(self.allocation(high)):
+            raise ValueError("not even the largest allocation is accepted.")
+        while high - low > 1:
+            middle = (low + high) // 2
+            if accepted(self.allocation(middle)):
+                high = middle
+            else:
+                low = middle
+        return self.allocation(high)
+
+    def allocation(self, place):
+        """Number of centers by layer of one point."""
+        return dict(zip(self.layers, self.n_clusters[place].tolist(), strict=True))
+
+
+def offers(weights, *, sample_weight=None, max_clusters=MAX_CLUSTERS, scale=1.0):
+    """What a layer's weights can be had for, with packed labels and float32 centers.
+
+    Parameters
+    ----------
+    weights : NumPy array, torch tensor or Prepared
+    sample_weight : array of the weights' shape, optional
+        With it the distortion is the weighted squared error.
+    max_clusters : int
+        Numbers from 2 to this are offered.
+    scale : float
+        Factor of the distortion: what a squared error in this layer costs beside others.
+
+    Returns
+    -------
+    Offers
+    """
+    prepared = weights if isinstance(weights, Prepared) else Prepared(weights, sample_weight)
+    curve = scale * inertia_curve(prepared.ordered, max_clusters)
+    n_clusters = np.arange(2, len(curve) + 1)
+    bits = np.array([n_bits(int(k)) for k in n_clusters])
+    sizes = -(-prepared.ordered.n_labels * bits // 8) + 4 * n_clusters
+    return Offers(n_clusters, sizes, curve[1:])
+
+
+def frontier(by_layer):
+    """Merge the layers' offers.
+
+    Parameters
+    ----------
+    by_layer : dict of str to Offers
+
+    Returns
+    -------
+    Frontier
+
+    Notes
+    -----
+    Exact: an allocation that is beaten on some layers is beaten on all of them together.
+    """
+    sizes, distortions = np.zeros(1, np.int64), np.zeros(1)
+    chosen = np.zeros((1, 0), np.int64)
+    for offer in by_layer.values():
+        kept = _undominated(offer.sizes, offer.distortions)
+        total = np.add.outer(sizes, offer.sizes[kept]).ravel()
+        distortion = np.add.outer(distortions, offer.distortions[kept]).ravel()
+        best = _undominated(total, distortion)
+        before, now = np.divmod(best, len(kept))
+        sizes, distortions = total[best], distortion[best]
+        chosen = np.column_stack([chosen[before], offer.n_clusters[kept][now]])
+    return Frontier(sizes, distortions, chosen, tuple(by_layer))
+
+
+def _undominated(sizes, distortions):
+    """Places of the points that no smaller or equal one equals, by size."""
+    order = np.lexsort([distortions, sizes])
+    least = np.minimum.accumulate(distortions[order])
+    first = np.append(True, least[1:] < least[:-1])
+    return order[first]

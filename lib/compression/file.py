@@ -1,0 +1,430 @@
+"""A compressed model as one safetensors file: codebooks, coded labels, and all else as it is.
+
+A weight that is computed from a codebook (`lib.share_weights`) is kept as
+
+    <name>:centers   the used centers, in float16 where that changes none of them
+    <name>:labels    uint8, packed at ceil(log2 k) bits each; or uint32, entropy-coded
+    <name>:counts    uint32, how often each label occurs; only with entropy-coded labels
+    <name>:scale     the channels' factors, where there are any
+
+and everything else under its own name. The header's metadata says which version of this layout it
+is, each weight's shape, dtype and channels, which tensors are one, and holds a checksum of every
+tensor and of itself. Nothing is ever unpickled.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from ..codebook import Channels, SharedWeight
+from ..results import write_atomically
+from ..sharing import install, plain_weights, shared_parameters
+from .coding import Code, decode, encode, entropy, n_bits
+
+FORMAT, VERSION = "kmeans-weight-sharing", 1
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+PARTS = ("centers", "labels", "counts", "scale")
+REST = ("exact", "float16")
+
+
+class FileError(ValueError):
+    """A file that is not a compressed model, is damaged, or does not fit the model."""
+
+
+def save(model, path, *, rest="exact", about=""):
+    """Write a model whose layers share weights to one small file.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Such as `share_weights(...).model`. Not modified.
+    path : path-like
+        Written whole or not at all.
+    rest : {"exact", "float16"}
+        How floating-point tensors that are not clustered are kept: biases, normalization.
+    about : str
+        Kept in the header; such as the model's name, which `python -m lib evaluate` reads.
+
+    Returns
+    -------
+    int
+        Bytes of the file.
+
+    Raises
+    ------
+    ValueError
+        If no layer shares weights, or `rest` is unknown.
+    OSError
+        If the file cannot be written.
+    """
+    if rest not in REST:
+        raise ValueError(f"rest={rest!r} is unknown: choose from {', '.join(REST)}.")
+    shared = shared_parameters(model)
+    if not shared:
+        raise ValueError("no layer of the model shares weights: call share_weights first.")
+    tensors, layers, same = {}, {}, {}
+    names = {}
+    for name, found in shared.items():
+        if (first := names.setdefault(id(found.original), name)) != name:
+            same[name] = first
+            continue
+        parts, layers[name] = _coded(found)
+        tensors |= {f"{name}:{part}": tensor for part, tensor in parts.items()}
+    for name, tensor in _others(model).items():
+        if (first := names.setdefault(_identity(tensor), name)) != name:
+            same[name] = first
+            continue
+        half = rest == "float16" and tensor.is_floating_point()
+        tensors[name] = (tensor.half() if half else tensor).contiguous()
+    content = {
+        "about": about,
+        "layers": layers,
+        "same": same,
+        "checksums": {name: _checksum(name, tensor) for name, tensor in tensors.items()},
+    }
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "content": text,
+        "checksum": _digest(text.encode()),
+    }
+    data = to_bytes(tensors, metadata)
+    write_atomically(path, data)
+    return len(data)
+
+
+def load(path, model, *, shared=False):
+    """Load a file of `save` into a model of the same architecture, in place.
+
+    Parameters
+    ----------
+    path : path-like
+    model : nn.Module
+        Its tensors' names, shapes and dtypes must be those of the saved one. On an error it is left
+        as it was.
+    shared : bool
+        Leave the layers computing from codebook and labels, which then train; otherwise they get
+        plain weights. Either way these equal the saved ones bit by bit.
+
+    Returns
+    -------
+    nn.Module
+        The model.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, of another version, or does not fit the model; before
+        anything large is allocated.
+    """
+    with _opened(path) as file:
+        ours = model.state_dict(keep_vars=True)
+        _check_fit(file, model, ours)
+        plain = {name: file.tensor(name) for name in file.plain}
+        codebooks = {name: file.shared_weight(name) for name in file.layers}
+    with torch.no_grad():
+        for name, tensor in ours.items():
+            if (first := file.same.get(name, name)) in plain:
+                tensor.copy_(plain[first])
+    for name, (weight, centers) in codebooks.items():
+        install(model, name, weight.to(ours[name].device), centers)
+    return model if shared else plain_weights(model)
+
+
+def describe(path):
+    """What a file holds, from its header and counts alone: rows of the size table.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of dict
+        For each clustered weight ``layer, n_weights, n_clusters, coding, entropy`` (bits a label,
+        where labels are entropy-coded), ``bytes_before, label_bytes, codebook_bytes, bytes,
+        bits_per_weight, ratio``; then one of the rest and one of the whole file, with the header.
+
+    Raises
+    ------
+    FileError
+    """
+    with _opened(path) as file:
+        rows = [file.row(name) for name in file.layers]
+        rest = sum(file.tensor(name).nbytes for name in file.plain)
+        header = Path(path).stat().st_size - rest - sum(row["bytes"] for row in rows)
+    rows.append({"layer": "everything else", "bytes_before": rest, "bytes": rest})
+    rows.append({"layer": "header", "bytes_before": 0, "bytes": header})
+    total = {
+        key: sum(row.get(key, 0) for row in rows)
+        for key in ("n_weights", "bytes_before", "label_bytes", "codebook_bytes", "bytes")
+    }
+    rows.append({"layer": "the whole file", **total})
+    for row in rows:
+        if row.get("n_weights"):
+            row["bits_per_weight"] = 8 * row["bytes"] / row["n_weights"]
+        if row["bytes_before"]:
+            row["ratio"] = row["bytes_before"] / row["bytes"]
+    return rows
+
+
+def about(path):
+    """What was said at `save` of a file."""
+    with _opened(path) as file:
+        return file.about
+
+
+# ------------------------------------------------------------------------------- writing
+
+
+def _coded(found):
+    """Tensors of one shared weight, and what the header says of it."""
+    shared, centers = found[0], found.original.detach().cpu()
+    labels, channels = shared.labels.cpu(), shared.channels
+    flat = labels.numpy().reshape(-1)
+    kinds = {torch.uint8: np.uint8, torch.int16: np.uint16, torch.int32: np.uint16}
+    flat = flat.astype(kinds[labels.dtype], copy=False)
+    used = np.flatnonzero(np.bincount(flat, minlength=shared.n_clusters))
+    if len(used) < shared.n_clusters:
+        place = np.zeros(shared.n_clusters, flat.dtype)
+        place[used] = np.arange(len(used))
+        flat = place[flat]
+    code = encode(flat, len(used))
+    parts = {
+        "centers": _smallest(centers[..., torch.from_numpy(used)]),
+        "labels": torch.from_numpy(code.data),
+    }
+    if code.counts is not None:
+        parts["counts"] = torch.from_numpy(code.counts)
+    if shared.scale is not None:
+        parts["scale"] = _smallest(shared.scale.cpu())
+    layer = {"shape": list(labels.shape), "dtype": _name_of(centers.dtype)}
+    if channels is not None:
+        layer["channels"] = [channels.axis, channels.size]
+    if shared.fixed is not None and shared.fixed in used:
+        layer["fixed"] = int(np.searchsorted(used, shared.fixed))
+    return parts, layer
+
+
+def _smallest(tensor):
+    """In float16 where that loses nothing."""
+    half = tensor.half()
+    return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
+
+
+def _others(model):
+    """The state that is not of shared weights, by name."""
+    shared = {
+        f"{path}.parametrizations.{attribute}.".removeprefix(".")
+        for path, attribute in (name.rpartition(".")[::2] for name in shared_parameters(model))
+    }
+    return {
+        name: tensor.detach().cpu()
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if not name.startswith(tuple(shared))
+    }
+
+
+def _identity(tensor):
+    """Equal for tensors that are the same memory."""
+    if tensor.numel() == 0:
+        return id(tensor)
+    return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+
+
+def _digest(data):
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _checksum(name, tensor):
+    """Of a tensor's name, dtype, shape and bytes."""
+    kind = json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode()
+    return _digest(kind + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+
+
+# ------------------------------------------------------------------------------- reading
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """A `_File` whose header has been checked; whatever is wrong with it is a `FileError`."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield _File(path, file)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    except (
+        SafetensorError,
+        AttributeError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise FileError(f"{path} is not a whole compressed model: {error}") from error
+
+
+class _File:
+    """An open file: its header, checked, and its tensors, checked when they are read."""
+
+    def __init__(self, path, file):
+        self.path, self.file = path, file
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise FileError(f"{path} is a safetensors file, but not of a compressed model.")
+        if metadata.get("version") != str(VERSION):
+            raise FileError(
+                f"{path} is of version {metadata.get('version')} of the format; "
+                f"this program reads version {VERSION}."
+            )
+        if _digest(metadata["content"].encode()) != metadata.get("checksum"):
+            raise FileError(f"{path} is damaged: its header fails its checksum.")
+        content = json.loads(metadata["content"])
+        self.about, self.layers, self.same = content["about"], content["layers"], content["same"]
+        self.checksums = content["checksums"]
+        if set(file.keys()) != set(self.checksums):
+            odd = sorted(set(file.keys()) ^ set(self.checksums))
+            raise FileError(f"{path} is damaged: it has or lacks {', '.join(odd)}.")
+        parts = {f"{name}:{part}" for name in self.layers for part in PARTS}
+        self.plain = [name for name in self.checksums if name not in parts]
+        for name, layer in self.layers.items():
+            _check_layer(path, name, layer)
+
+    def tensor(self, name):
+        """One tensor, compared with its checksum."""
+        found = self.file.get_tensor(name)
+        if _checksum(name, found) != self.checksums[name]:
+            raise FileError(f"{self.path} is damaged: {name} fails its checksum.")
+        return found
+
+    def shape(self, name):
+        """Shape of a tensor, which is not read."""
+        return self.file.get_slice(name).get_shape()
+
+    def parts(self, name):
+        """The tensors of one weight."""
+        return {
+            part: self.tensor(f"{name}:{part}")
+            for part in PARTS
+            if f"{name}:{part}" in self.checksums
+        }
+
+    def shared_weight(self, name):
+        """The parametrization of one weight, and its centers."""
+        layer, parts = self.layers[name], self.parts(name)
+        shape, dtype = layer["shape"], DTYPES[layer["dtype"]]
+        channels = Channels(*layer["channels"]) if "channels" in layer else None
+        centers, scale = parts["centers"].to(dtype), parts.get("scale")
+        books = () if channels is None else (channels.n_groups(shape),)
+        if centers.shape[:-1] != books or centers.shape[-1:] == (0,):
+            raise FileError(f"{self.path}: {name} has centers of shape {list(centers.shape)}.")
+        counts = parts["counts"].numpy() if "counts" in parts else None
+        code = Code(parts["labels"].numpy(), counts)
+        try:
+            labels = decode(code, math.prod(shape), centers.shape[-1])
+        except ValueError as error:
+            raise FileError(f"{self.path}: {name}: {error}") from error
+        if labels.dtype == np.uint16:
+            labels = labels.astype(np.int32)
+        scale = scale if scale is None else scale.to(dtype)
+        labels = torch.from_numpy(labels).view(shape)
+        if scale is not None and torch.broadcast_shapes(scale.shape, shape) != torch.Size(shape):
+            raise FileError(f"{self.path}: {name} has a scale of shape {list(scale.shape)}.")
+        fixed = layer.get("fixed")
+        return SharedWeight(labels, centers.shape[-1], channels, scale, fixed), centers
+
+    def row(self, name):
+        """The size table's row of one weight."""
+        layer, parts = self.layers[name], self.parts(name)
+        n_weights, k = math.prod(layer["shape"]), parts["centers"].shape[-1]
+        bytes_ = {part: tensor.nbytes for part, tensor in parts.items()}
+        counts = parts["counts"].numpy() if "counts" in parts else None
+        labels = bytes_["labels"] + bytes_.get("counts", 0)
+        return {
+            "layer": name.removesuffix(".weight"),
+            "n_weights": n_weights,
+            "n_clusters": k,
+            "coding": f"{n_bits(k)} bits" if counts is None else "entropy",
+            "entropy": None if counts is None else entropy(counts),
+            "bytes_before": n_weights * DTYPES[layer["dtype"]].itemsize,
+            "label_bytes": labels,
+            "codebook_bytes": sum(bytes_.values()) - labels,
+            "bytes": sum(bytes_.values()),
+        }
+
+
+def _check_layer(path, name, layer):
+    """Refuse what a header may say of a layer and `save` would not have."""
+    shape, channels = layer["shape"], layer.get("channels", [0, 1])
+    sound = (
+        isinstance(shape, list)
+        and all(type(size) is int and 0 < size < 1 << 40 for size in shape)
+        and math.prod(shape) < 1 << 40
+        and layer["dtype"] in DTYPES
+        and isinstance(channels, list)
+        and len(channels) == 2
+        and all(type(number) is int for number in channels)
+        and channels[0] in (0, 1)
+        and channels[0] <= len(shape)
+        and channels[1] > 0
+        and type(layer.get("fixed", 0)) is int
+    )
+    if not sound:
+        raise FileError(f"{path}: the header says of {name} what cannot be: {layer}.")
+
+
+def _check_fit(file, model, ours):
+    """The file has what the model has, of the same shapes and ties, and nothing else."""
+    has = {*file.layers, *file.plain, *file.same}
+    if has != set(ours):
+        raise FileError(
+            f"{file.path} does not fit the model: it lacks {sorted(set(ours) - has)} "
+            f"and has besides {sorted(has - set(ours))}."
+        )
+    if not set(file.same.values()) <= {*file.layers, *file.plain}:
+        raise FileError(f"{file.path} is damaged: it names tensors that it does not have.")
+    for name, layer in file.layers.items():
+        theirs, expected = _text(layer["shape"], layer["dtype"]), _text_of(ours[name])
+        if theirs != expected:
+            raise FileError(f"{file.path}: {name} is {theirs}, the model's {expected}.")
+    for name in file.plain:
+        if (shape := file.shape(name)) != list(ours[name].shape):
+            raise FileError(
+                f"{file.path}: {name} has shape {shape}, the model's {list(ours[name].shape)}."
+            )
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name in file.layers:
+        theirs = {other for other, first in file.same.items() if first == name}
+        tied = {other for other, value in parameters.items() if value is parameters.get(name)}
+        if theirs != tied - {name}:
+            raise FileError(
+                f"{file.path}: {name} is tied to {sorted(theirs)}, the model's to "
+                f"{sorted(tied - {name})}."
+            )
+
+
+def _text_of(tensor):
+    return _text(list(tensor.shape), _name_of(tensor.dtype))
+
+
+def _text(shape, dtype):
+    return f"{dtype} {shape}"
+
+
+def _name_of(dtype):
+    return str(dtype).removeprefix("torch.")

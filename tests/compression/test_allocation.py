@@ -1,0 +1,94 @@
+"""How many centers each layer gets: against exhaustive search."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import lib
+from lib.compression.allocation import Offers, frontier, offers
+from lib.experiment.data import load_convolutions
+from lib.optimal import inertia_curve
+
+
+def layers_of(rng, n_layers=4, n_offers=6):
+    return {
+        f"layer{i}": Offers(
+            np.arange(2, 2 + n_offers),
+            rng.integers(1, 40, n_offers),
+            rng.integers(0, 50, n_offers).astype(float),
+        )
+        for i in range(n_layers)
+    }
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_allocation_within_any_budget_is_better(seed):
+    layers = layers_of(np.random.default_rng(seed))
+    found = frontier(layers)
+    everything = [
+        (
+            sum(offer.sizes[i] for offer, i in zip(layers.values(), choice, strict=True)),
+            sum(offer.distortions[i] for offer, i in zip(layers.values(), choice, strict=True)),
+        )
+        for choice in product(range(6), repeat=4)
+    ]
+    for budget in range(min(size for size, _ in everything), 130):
+        best = min(distortion for size, distortion in everything if size <= budget)
+        chosen = found.within(budget)
+        places = {name: list(layers[name].n_clusters).index(k) for name, k in chosen.items()}
+        assert sum(layers[name].sizes[i] for name, i in places.items()) <= budget
+        assert sum(layers[name].distortions[i] for name, i in places.items()) == best
+
+
+def test_smallest_that_is_accepted():
+    found = frontier(layers_of(np.random.default_rng(0)))
+    limit = found.distortions[len(found.sizes) // 2]
+    sizes = dict(zip(map(tuple, found.n_clusters.tolist()), found.distortions, strict=True))
+    chosen = found.smallest(lambda allocation: sizes[tuple(allocation.values())] <= limit)
+    assert tuple(chosen.values()) == tuple(found.n_clusters[len(found.sizes) // 2])
+    with pytest.raises(ValueError, match="not even the largest"):
+        found.smallest(lambda allocation: False)
+
+
+def test_a_budget_below_the_smallest_is_refused():
+    found = frontier(layers_of(np.random.default_rng(0)))
+    with pytest.raises(ValueError, match=r"budget=1 bytes: the smallest allocation has \d+"):
+        found.within(1)
+
+
+@pytest.fixture(scope="module")
+def convolutions():
+    return {name: w for name, w in load_convolutions().items() if name.endswith("weight")}
+
+
+def test_the_curve_is_that_of_optimal_centers(convolutions):
+    weight = convolutions["features.0.weight"].numpy()
+    curve = inertia_curve(np.sort(weight.reshape(-1)), 64)
+    for k in (2, 3, 8, 33, 64):
+        exact = lib.cluster(weight, k, init="optimal").inertia
+        assert curve[k - 1] == pytest.approx(exact, rel=1e-3)
+    assert (np.diff(curve) < 0).all()
+
+
+def test_a_curve_ends_with_the_distinct_weights():
+    curve = inertia_curve(np.array([0.0, 0.0, 1.0, 3.0]), 10)
+    np.testing.assert_allclose(curve, [6.0, 2 / 3, 0.0], atol=1e-12)
+
+
+def test_less_error_than_equal_bits_at_their_size(convolutions):
+    layers = {name: offers(weight, max_clusters=64) for name, weight in convolutions.items()}
+    found = frontier(layers)
+    for bits in (3, 4, 5):
+        place = {name: list(offer.n_clusters).index(2**bits) for name, offer in layers.items()}
+        size = sum(layers[name].sizes[i] for name, i in place.items())
+        equal = sum(layers[name].distortions[i] for name, i in place.items())
+        at = np.searchsorted(found.sizes, size, side="right") - 1
+        assert found.sizes[at] <= size
+        assert found.distortions[at] < equal
+
+
+def test_sizes_are_those_of_packed_labels():
+    offer = offers(np.linspace(0, 1, 1001), max_clusters=5)
+    assert offer.n_clusters.tolist() == [2, 3, 4, 5]
+    assert offer.sizes.tolist() == [126 + 8, 251 + 12, 251 + 16, 376 + 20]

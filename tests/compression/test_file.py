@@ -1,0 +1,332 @@
+"""Files of compressed models: the way there and back, and everything that may be wrong with one."""
+
+import copy
+import json
+import random
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import lib
+from lib.codebook import SharedWeight
+from lib.compression import FileError, about, describe, load, save
+from lib.sharing import install
+
+
+class Network(nn.Module):
+    """Every kind of thing that a file holds: convolutions, a tie, statistics, a counter."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embedding = nn.Embedding(40, 6)
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.up = nn.ConvTranspose2d(4, 6, 3)
+        self.normalization = nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 40)
+        self.head.weight = self.embedding.weight
+
+
+def shared(dtype=torch.float32, n_clusters=8, **options):
+    return lib.share_weights(Network().to(dtype), n_clusters, **options).model
+
+
+def plain_state(model):
+    return lib.plain_weights(copy.deepcopy(model)).state_dict()
+
+
+def assert_equal_states(found, expected):
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "network.safetensors"
+    save(shared(), path, about="a network")
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"n_clusters": k} for k in (1, 2, 3, 5, 16, 17, 256, 300)),
+        {"granularity": "per_channel", "n_clusters": 4},
+        {"granularity": "per_grouped_channel", "group_size": 3, "n_clusters": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stay_shared", [False, True])
+def test_weights_come_back_bit_by_bit(tmp_path, dtype, options, stay_shared):
+    model = shared(dtype, **options)
+    size = save(model, tmp_path / "it")
+    assert size == (tmp_path / "it").stat().st_size
+    found = load(tmp_path / "it", Network(seed=1).to(dtype), shared=stay_shared)
+    assert_equal_states(plain_state(found), plain_state(model))
+    assert found.head.weight is found.embedding.weight or stay_shared
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_every_width(tmp_path, bits):
+    layer = nn.Linear(300, 300, bias=False)
+    labels = torch.arange(90_000).remainder(2**bits).view(300, 300)
+    install(layer, "weight", SharedWeight(labels, 2**bits), torch.randn(2**bits).sort().values)
+    save(layer, tmp_path / "it")
+    assert_equal_states(
+        load(tmp_path / "it", nn.Linear(300, 300, bias=False)).state_dict(), plain_state(layer)
+    )
+    labels = load_file(tmp_path / "it")["weight:labels"]
+    assert labels.nbytes == 90_000 * bits // 8
+
+
+def test_scales_a_fixed_center_and_unused_centers(tmp_path):
+    layer = nn.Linear(50, 20)
+    labels = torch.randint(0, 3, (20, 50)) * 2  # of five centers three
+    scale = torch.rand(20, 1) + 0.5
+    weight = SharedWeight(labels, 5, scale=scale, fixed=2)
+    install(layer, "weight", weight, torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.25]))
+    save(layer, tmp_path / "it")
+    assert load_file(tmp_path / "it")["weight:centers"].tolist() == [-1.0, 0.0, 1.25]
+    found = load(tmp_path / "it", nn.Linear(50, 20), shared=True)
+    assert_equal_states(plain_state(found), plain_state(layer))
+    assert found.parametrizations.weight[0].fixed == 1
+
+
+def test_skewed_labels_are_entropy_coded(tmp_path):
+    layer = nn.Linear(400, 400, bias=False)
+    labels = (torch.rand(400, 400) > 0.95).int()
+    install(layer, "weight", SharedWeight(labels, 2), torch.tensor([0.0, 0.3]))
+    assert save(layer, tmp_path / "it") < 0.35 * 400 * 400 / 8 + 1000
+    assert_equal_states(
+        load(tmp_path / "it", nn.Linear(400, 400, bias=False)).state_dict(), plain_state(layer)
+    )
+    (row, *_) = describe(tmp_path / "it")
+    assert row["coding"] == "entropy"
+    assert row["entropy"] == pytest.approx(0.286, abs=0.02)
+
+
+def test_half_precision_where_it_loses_nothing_or_is_asked_for(tmp_path):
+    layer = nn.Linear(4, 3)
+    install(layer, "weight", SharedWeight(torch.zeros(3, 4), 1), torch.tensor([0.1]))
+    save(layer, tmp_path / "it")
+    assert load_file(tmp_path / "it")["weight:centers"].dtype == torch.float32
+    with torch.no_grad():
+        layer.parametrizations.weight.original.copy_(torch.tensor([0.125]))
+    save(layer, tmp_path / "it", rest="float16")
+    tensors = load_file(tmp_path / "it")
+    assert tensors["weight:centers"].dtype == tensors["bias"].dtype == torch.float16
+    found = load(tmp_path / "it", nn.Linear(4, 3))
+    assert torch.equal(found.bias, layer.bias.half().float())
+
+
+def test_the_size_table_adds_up(path):
+    rows = {row["layer"]: row for row in describe(path)}
+    whole = rows.pop("the whole file")
+    assert whole["bytes"] == path.stat().st_size == sum(row["bytes"] for row in rows.values())
+    up = rows["up"]
+    assert (up["n_weights"], up["n_clusters"], up["coding"]) == (4 * 6 * 9, 8, "3 bits")
+    assert (up["bytes_before"], up["label_bytes"], up["codebook_bytes"]) == (864, 81, 32)
+    assert up["ratio"] == pytest.approx(864 / 113)
+    assert up["bits_per_weight"] == pytest.approx(8 * 113 / 216)
+    assert about(path) == "a network"
+
+
+def test_nothing_to_save(tmp_path):
+    with pytest.raises(ValueError, match="share_weights first"):
+        save(Network(), tmp_path / "it")
+    with pytest.raises(ValueError, match="rest='float8' is unknown"):
+        save(shared(), tmp_path / "it", rest="float8")
+    assert not list(tmp_path.iterdir())
+
+
+class Untied(Network):
+    def __init__(self):
+        super().__init__()
+        self.head.weight = nn.Parameter(self.head.weight.detach().clone())
+
+
+class Wider(Network):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(4, 6, 5)
+
+
+class Longer(Network):
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Untied, "head.weight is tied|is tied to"),
+        (Wider, r"up.weight is float32 \[4, 6, 3, 3\], the model's float32 \[4, 6, 5, 5\]"),
+        (Longer, "lacks .*more.bias"),
+        (lambda: Network().double(), "the model's float64"),
+        (lambda: shared(), "does not fit the model"),
+    ],
+)
+def test_a_model_that_it_does_not_fit_stays_as_it_was(path, model, message):
+    model = model()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(FileError, match=message):
+        load(path, model)
+    assert_equal_states(model.state_dict(), before)
+
+
+def test_no_file_and_no_model_file(tmp_path):
+    with pytest.raises(FileError, match="cannot read|No such file"):
+        load(tmp_path / "missing", Network())
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(FileError, match="not a whole compressed model"):
+        load(tmp_path / "text", Network())
+    save_file({"a": torch.zeros(3)}, tmp_path / "other")
+    with pytest.raises(FileError, match="not of a compressed model"):
+        load(tmp_path / "other", Network())
+
+
+def rewritten(path, target, change):
+    """A copy of a file with another header and matching checksums: hostile, not damaged."""
+    from lib.compression import file as module
+
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__")
+    content = json.loads(metadata["content"])
+    tensors = load_file(path)
+    change(metadata, content, tensors)
+    content["checksums"] = {name: module._checksum(name, t) for name, t in tensors.items()}
+    metadata["content"] = json.dumps(content)
+    metadata["checksum"] = module._digest(metadata["content"].encode())
+    save_file(tensors, target, metadata)
+    return target
+
+
+def hostile(name):
+    def version(metadata, content, tensors):
+        metadata["version"] = "2"
+
+    def huge(metadata, content, tensors):
+        content["layers"]["up.weight"]["shape"] = [1 << 20, 1 << 19, 3, 3]
+
+    def overflowing(metadata, content, tensors):
+        content["layers"]["up.weight"]["shape"] = [1 << 62, 1 << 62]
+
+    def negative(metadata, content, tensors):
+        content["layers"]["up.weight"]["shape"] = [-4, -6, 3, 3]
+
+    def beyond(metadata, content, tensors):
+        tensors["up.weight:centers"] = tensors["up.weight:centers"][:5].clone()
+
+    def short(metadata, content, tensors):
+        tensors["up.weight:labels"] = tensors["up.weight:labels"][:-1].clone()
+
+    def no_centers(metadata, content, tensors):
+        tensors["up.weight:centers"] = torch.zeros(0)
+
+    def path_trick(metadata, content, tensors):
+        tensors["../../etc/passwd"] = torch.zeros(1)
+
+    def dangling(metadata, content, tensors):
+        content["same"]["head.weight"] = "nowhere"
+
+    def channels(metadata, content, tensors):
+        content["layers"]["up.weight"]["channels"] = [1, 0]
+
+    def text(metadata, content, tensors):
+        content["layers"] = "text"
+
+    return locals()[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("version", "version 2 of the format; this program reads version 1"),
+        ("huge", "what cannot be|the model's"),
+        ("overflowing", "what cannot be"),
+        ("negative", "what cannot be"),
+        ("beyond", "beyond the codebook of 5"),
+        ("short", "need"),
+        ("no_centers", "centers of shape"),
+        ("path_trick", "has besides .*passwd"),
+        ("dangling", "does not have|lacks"),
+        ("channels", "what cannot be"),
+        ("text", "not a whole compressed model"),
+    ],
+)
+def test_hostile_files_are_refused(path, tmp_path, name, message):
+    target = rewritten(path, tmp_path / "it", hostile(name))
+    with pytest.raises(FileError, match=message):
+        load(target, Network())
+
+
+def test_every_truncation_is_refused(path, tmp_path):
+    data = path.read_bytes()
+    for length in range(0, len(data), 7):
+        (tmp_path / "it").write_bytes(data[:length])
+        with pytest.raises(FileError):
+            load(tmp_path / "it", Network())
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
+    data, rng = path.read_bytes(), random.Random(0)
+    expected = load(path, Network(seed=1)).state_dict()
+    model, refused = Network(seed=2), 0
+    target = tmp_path / "it"
+    for _ in range(10_000):
+        mutated = bytearray(data)
+        for _ in range(rng.choice([1, 1, 1, 2, 5])):
+            place = rng.randrange(len(mutated))
+            kind = rng.randrange(3)
+            if kind == 0:
+                mutated[place] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                mutated[place] = rng.randrange(256)
+            else:
+                del mutated[place : place + rng.randrange(1, 9)]
+        if bytes(mutated) == data:
+            continue
+        target.write_bytes(mutated)
+        try:
+            found = load(target, model).state_dict()
+        except FileError:
+            refused += 1
+        else:  # a space of the header that no one reads
+            assert_equal_states(found, expected)
+            model = Network(seed=2)
+    assert refused > 9_900
+
+
+@pytest.mark.slow
+def test_alexnet_is_saved_and_loaded_in_seconds(tmp_path):
+    import time
+
+    from lib.experiment.network import alexnet
+
+    model = alexnet()
+    torch.manual_seed(0)
+    for module in model.classifier:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.005)
+    shared = lib.share_weights(model, 8)
+    start = time.perf_counter()
+    size = save(shared.model, tmp_path / "it")
+    saved = time.perf_counter()
+    found = load(tmp_path / "it", alexnet())
+    loaded = time.perf_counter()
+    assert_equal_states(found.state_dict(), plain_state(shared.model))
+    assert size < shared.bytes_after + 60_000
+    assert saved - start < 10
+    assert loaded - saved < 5
+    assert np.isfinite(size)
