@@ -163,8 +163,8 @@ def _prepared(weights):
 
 def _alternate(ordered, bounds, multiplier):
     """Cells by codelengths and centers, and these by cells, while the cost falls."""
-    best, n = np.inf, len(ordered)
-    cuts = ordered[bounds[1:-1]]
+    n, cuts = len(ordered), ordered[bounds[1:-1]]
+    best, kept = np.inf, cuts
     while True:
         bounds = bounds[np.append(True, bounds[1:] > bounds[:-1])]
         counts = np.diff(bounds)

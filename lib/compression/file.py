@@ -36,6 +36,7 @@ DTYPES = {
     "float64": torch.float64,
 }
 PARTS = ("centers", "labels", "counts", "scale")
+WRONG = (SafetensorError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 REST = ("exact", "float16")
 
 

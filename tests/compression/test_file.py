@@ -183,7 +183,7 @@ def test_a_model_that_it_does_not_fit_stays_as_it_was(path, model, message):
 
 
 def test_no_file_and_no_model_file(tmp_path):
-    with pytest.raises(FileError, match="cannot read|No such file"):
+    with pytest.raises(FileError, match=r"cannot read .*missing"):
         load(tmp_path / "missing", Network())
     (tmp_path / "text").write_text("hello")
     with pytest.raises(FileError, match="not a whole compressed model"):
