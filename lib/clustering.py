@@ -120,10 +120,15 @@ class Prepared:
     weights, sample_weight
         As of `cluster`. The weights must not change as long as the object is used: their labels
         are looked up in them. Not for use by several threads at once.
+
+    Attributes
+    ----------
+    weights
+        As given.
     """
 
     def __init__(self, weights, sample_weight=None):
-        self._like = weights
+        self.weights = weights
         self.ordered = ordered(weights, sample_weight)
         self._unranked = None
         if len(self.ordered) < self.ordered.n_labels:  # importance 0: they have labels, but no rank
@@ -155,7 +160,7 @@ class Prepared:
         return Clustering(
             self._as_given(path.centers),
             self._as_given(counts),
-            self._as_given(found.reshape(self._like.shape)) if labels else None,
+            self._as_given(found.reshape(self.weights.shape)) if labels else None,
             float(path.history[-1]),
             path.n_iter,
             path.history,
@@ -173,11 +178,11 @@ class Prepared:
         dtype : NumPy dtype
             uint8 or uint16.
         """
-        return self._as_given(self.ordered.label(cuts, dtype).reshape(self._like.shape))
+        return self._as_given(self.ordered.label(cuts, dtype).reshape(self.weights.shape))
 
     def _as_given(self, array):
         """Array as a tensor on the weights' device if they are one."""
-        like = self._like
+        like = self.weights
         return torch.as_tensor(array, device=like.device) if torch.is_tensor(like) else array
 
 

@@ -48,7 +48,7 @@ class SharedWeight(nn.Module):
         else:
             weight = wide.index_select(0, self._index()).view(self.labels.shape)
         weight = weight.to(centers.dtype)
-        return weight if self.scale is None else weight * self.scale
+        return weight if self.scale is None else weight * self.scale.to(weight.dtype)
 
     def right_inverse(self, weight):
         """Mean weight of each label; unused centers repeat the largest of their codebook."""

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.lines import Line2D
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from .results import results_folder, write_atomically
 
@@ -342,3 +342,54 @@ def _legend(figure, extra=()):
         for name in INITS
     ]
     figure.legend(handles=[*handles, *extra], loc="outside upper center", ncols=7, columnspacing=1)
+
+
+# Ways to compress keep theirs; whatever is retrained is filled, else hollow.
+METHODS = {
+    "float": ("0.4", ""),
+    "k-means": (COLORS["weight-distribution"], "P"),
+    "k-means, corrected": (COLORS["weight-distribution"], "X"),
+    "uniform": (COLORS["linear"], "s"),
+    "uniform, corrected": (COLORS["linear"], "D"),
+    "entropy-constrained": (COLORS["optimal"], "o"),
+    "entropy-constrained, corrected": (COLORS["optimal"], "*"),
+    "centers trained": (COLORS["density"], "v"),
+    "trained through": (COLORS["random"], "^"),
+}
+
+
+def plot_frontier(frontier):
+    """Size against accuracy, a panel a scope: every way to compress, the float network dotted."""
+    scopes = [scope for scope in ("conv", "all") if scope in set(frontier["scope"])]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(scopes), figsize=(WIDTH_IN, 3.3), sharey=True, squeeze=False
+        )
+        for axis, scope in zip(axes[0], scopes, strict=True):
+            rows = frontier[frontier["scope"] == scope]
+            floats, files = rows[rows["method"] == "float"], rows[rows["method"] != "float"]
+            axis.axhline(floats["top1"].iloc[0], color="0.4", linestyle=":", linewidth=1)
+            for method, part in files.groupby("method", sort=False):
+                _frontier_line(axis, method, part.sort_values("ratio"))
+            axis.set(xscale="log", title=scope, xlabel="times smaller than float32")
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        axes[0, 0].set_ylabel("top-1 (%)")
+        lowest = frontier["top1"].max() - 12
+        axes[0, 0].set_ylim(bottom=max(lowest, frontier["top1"].min() - 0.5))
+        handles = [
+            Line2D([], [], color=color, marker=marker, linestyle="-" if marker else ":", label=name)
+            for name, (color, marker) in METHODS.items()
+            if name in set(frontier["method"])
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=3, columnspacing=1)
+    return figure
+
+
+def _frontier_line(axis, method, rows):
+    color, marker = METHODS[method]
+    faces = np.where(rows["retrained"].astype(bool), color, "white") if marker else []
+    axis.plot(rows["ratio"], rows["top1"], "-", color=color, linewidth=0.8, alpha=0.7)
+    axis.vlines(rows["ratio"], rows["low"], rows["high"], color=color, alpha=0.5, linewidth=0.8)
+    for x, y, face in zip(rows["ratio"], rows["top1"], faces, strict=True):
+        axis.plot(x, y, marker, color=color, markerfacecolor=face, zorder=3)

@@ -1,17 +1,31 @@
-"""From codebooks to a small file: labels coded, entropy-constrained cells, allocation."""
+"""From codebooks to a small file: cells, corrections, retraining, allocation, labels as bytes."""
 
 from .allocation import frontier, offers
+from .correction import compensate, correct, fisher, input_moments
 from .entropy import entropy_constrained_cells, uniform_cells
-from .file import FileError, about, describe, load, save
+from .file import FileError, about, describe, load, save, size_table
+from .onnx import export_onnx
+from .pruning import pruned_cells
+from .retraining import install_cells, train_centers, train_through
 
 __all__ = [
     "FileError",
     "about",
+    "compensate",
+    "correct",
     "describe",
     "entropy_constrained_cells",
+    "export_onnx",
+    "fisher",
     "frontier",
+    "input_moments",
+    "install_cells",
     "load",
     "offers",
+    "pruned_cells",
     "save",
+    "size_table",
+    "train_centers",
+    "train_through",
     "uniform_cells",
 ]

@@ -105,13 +105,13 @@ def uniform_cells(weights, step):
     low, high = np.rint(ordered[[0, len(ordered) - 1]] / step)
     if high - low >= MAX_CLUSTERS:
         raise ValueError(f"step={step} makes {high - low:.0f} cells: at most {MAX_CLUSTERS} fit.")
-    return _cells_of(ordered, (np.arange(low, high) + 0.5) * step)
+    return cells_between(ordered, (np.arange(low, high) + 0.5) * step)
 
 
 def cells_of_centers(weights, centers):
     """Cells of the nearest centers, as of k-means; for comparison at equal entropy."""
     centers = np.unique(np.asarray(centers, np.float64))
-    return _cells_of(_prepared(weights).ordered, (centers[1:] + centers[:-1]) / 2)
+    return cells_between(_prepared(weights).ordered, (centers[1:] + centers[:-1]) / 2)
 
 
 def multiplier_for_bits(sizes, bits, cells_at, tol=1e-3):
@@ -173,7 +173,7 @@ def _alternate(ordered, bounds, multiplier):
         lengths = -np.log2(counts / n)
         cost = np.sum(square - means * total) + multiplier * np.sum(counts * lengths)
         if not cost < best * (1 - 1e-9):
-            return _cells_of(ordered, kept)
+            return cells_between(ordered, kept)
         best, kept = cost, cuts
         # A bit costs the same for every weight, however important: intervals are our choice then.
         prices = multiplier * lengths * (n / mass.sum())
@@ -181,8 +181,8 @@ def _alternate(ordered, bounds, multiplier):
         bounds = np.concatenate([[0], ordered.rank_near(cuts), [n]])
 
 
-def _cells_of(ordered, cuts):
-    """Cells between float64 cuts; those that hold no weight are left out."""
+def cells_between(ordered, cuts):
+    """Cells of weights in order between float64 cuts; those that hold no weight are left out."""
     grid = cuts.astype(ordered.dtype)
     low = grid < cuts  # a weight at or above a cut belongs to the cell above it
     grid[low] = np.nextafter(grid[low], ordered.dtype.type(np.inf))

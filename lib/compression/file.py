@@ -19,6 +19,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
@@ -34,6 +35,19 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float32": torch.float32,
     "float64": torch.float64,
+}
+COLUMNS = {
+    "layer": str,
+    "n_weights": "{:,.0f}".format,
+    "n_clusters": "{:.0f}".format,
+    "coding": str,
+    "entropy": "{:.3f}".format,
+    "bits_per_weight": "{:.3f}".format,
+    "bytes_before": "{:,.0f}".format,
+    "label_bytes": "{:,.0f}".format,
+    "codebook_bytes": "{:,.0f}".format,
+    "bytes": "{:,.0f}".format,
+    "ratio": "{:.2f}".format,
 }
 PARTS = ("centers", "labels", "counts", "scale")
 WRONG = (SafetensorError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
@@ -180,6 +194,17 @@ def describe(path):
         if row["bytes_before"]:
             row["ratio"] = row["bytes_before"] / row["bytes"]
     return rows
+
+
+def size_table(path):
+    """The same as a table, numbers written for people; a pandas.DataFrame of text."""
+    rows = pd.DataFrame(describe(path)).reindex(columns=[*COLUMNS])
+    return pd.DataFrame(
+        {
+            name: ["" if pd.isna(value) else write(value) for value in rows[name]]
+            for name, write in COLUMNS.items()
+        }
+    )
 
 
 def about(path):

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from . import threads
+from .ordered import label_floats
 
 LANES = 4  # sums kept apart, so that a run of equal labels does not wait for itself
 
@@ -25,6 +26,31 @@ def look_up(centers, labels):
         lambda part: _look_up(centers, labels[part], weights[part]), threads.parts(len(labels))
     )
     return weights
+
+
+def rounded(weights, cuts, centers):
+    """Each weight's center: that of the cell between the cuts that it lies in.
+
+    Parameters
+    ----------
+    weights : float32 array of shape (n,)
+    cuts : float32 array of shape (k - 1,)
+        The smallest weight of each cell but the first, ascending.
+    centers : float32 array of shape (k,)
+
+    Returns
+    -------
+    float32 array of shape (n,)
+    """
+    found = np.empty_like(weights)
+
+    def of_part(part):
+        labels = np.empty(part.stop - part.start, np.uint8 if len(centers) <= 256 else np.uint16)
+        label_floats(weights[part], cuts, labels)
+        _look_up(centers, labels, found[part])
+
+    threads.run(of_part, threads.parts(len(weights)))
+    return found
 
 
 def sum_by_label(values, labels, n_labels):

@@ -18,17 +18,22 @@ from safetensors.torch import load_file, save
 from ..clustering import Prepared, label
 from ..engine.lookup import look_up
 from ..results import write_atomically
-from .data import load_images
+from ..vision import torchvision
+from .data import CLASSES, load_images
 from .network import (
+    BATCH,
     CONVOLUTIONS,
     LAYERS,
     LINEARS,
     SCOPES,
     alexnet,
+    device,
     extract_features,
     logits,
     numerics_key,
+    prepare,
 )
+from .progress import progress
 from .training import CACHE
 
 SEEDED = ("random", "k-means++")
@@ -236,6 +241,38 @@ def accuracy_row(network, scope, setting, predictions, labels, float_predictions
         "bytes": stored,
         "ratio": size / stored,
     }
+
+
+def evaluate_network(network, n_images):
+    """Top-1 of a network of ten classes on the first test images, with Wilson's 95 % interval.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From images as of `prepare` to scores of shape (n, 10); AlexNet takes the fast way.
+    n_images : int
+
+    Returns
+    -------
+    top1, low, high : float
+        Percent.
+    """
+    images = load_images("test", n_images)
+    if isinstance(network, torchvision.models.AlexNet):
+        scores = logits(network.classifier, extract_features(network.features, images.pixels))
+    else:
+        network = network.to(device())
+        with torch.inference_mode():
+            scores = torch.cat(
+                [
+                    network(prepare(batch.to(device()))).cpu()
+                    for batch in progress(images.pixels.split(BATCH), "images")
+                ]
+            )
+    if scores.shape[1] != len(CLASSES):
+        raise ValueError(f"a network of {scores.shape[1]} classes: the test images have 10.")
+    right = int((scores.argmax(1) == images.labels).sum())
+    return 100 * right / n_images, *wilson_interval(right, n_images)
 
 
 def wilson_interval(successes, n, z=1.959964):

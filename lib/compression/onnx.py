@@ -1,0 +1,195 @@
+"""Export to ONNX with packed labels and a codebook, and an audit of what was exported.
+
+Each shared weight's initializer is replaced by what computes it: labels as bit planes, of which
+each byte holds one bit of eight labels, so that a label takes exactly ceil(log2 k) bits at any k;
+their bits put together again; and a lookup in the codebook. A runtime folds this into plain weights
+when it loads the file.
+"""
+
+import copy
+import io
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import helper, numpy_helper
+
+from ..results import write_atomically
+from ..sharing import plain_weights, shared_parameters
+from .coding import n_bits
+
+OPSET = 18  # the first with bitwise operators
+MOST_CENTERS = 256
+
+
+def export_onnx(model, path, example):
+    """Write a model whose layers share weights as an ONNX file that stays small.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode, on the CPU; float32 weights with at most 256 centers, in one codebook a
+        layer. Not modified.
+    path : path-like
+        Written whole or not at all.
+    example : torch.Tensor
+        An input; the size of its first axis is left open in the file.
+
+    Returns
+    -------
+    int
+        Bytes of the file.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot be exported as codebook and labels, or the exporter changed its weight.
+    """
+    shared = shared_parameters(model)
+    if not shared:
+        raise ValueError("no layer of the model shares weights: call share_weights first.")
+    for name, found in shared.items():
+        if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
+            raise ValueError(f"{name}: one codebook of at most {MOST_CENTERS} centers a layer.")
+    proto = _exported(model, example)
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    nodes = []
+    for name, found in shared.items():
+        if name not in weights:
+            raise ValueError(f"{name}: the exporter left no initializer of this name.")
+        tensor = weights[name]
+        plain = _weight_of(model, name)
+        if not np.array_equal(numpy_helper.to_array(tensor), plain):
+            raise ValueError(f"{name}: the exporter changed the weight.")
+        proto.graph.initializer.remove(tensor)
+        more, constants = _computed(name, found)
+        nodes += more
+        proto.graph.initializer.extend(constants)
+    for node in reversed(nodes):
+        proto.graph.node.insert(0, node)
+    onnx.checker.check_model(proto, full_check=True)
+    data = proto.SerializeToString()
+    write_atomically(path, data)
+    return len(data)
+
+
+def audit(path, model, inputs):
+    """What a runtime makes of an exported file, beside the model.
+
+    Exporters are known to skip layers and to rescale weights without a word.
+
+    Parameters
+    ----------
+    path : path-like
+    model : nn.Module
+        That was exported.
+    inputs : float32 tensor of shape (n, ...)
+
+    Returns
+    -------
+    dict
+        ``layers``: for each shared weight its name, the distinct values that it has in the file
+        and in the model, and whether the weights are equal bit by bit; ``agreement``: the share of
+        inputs with the same top-1; ``largest_difference`` of the scores.
+    """
+    shared = shared_parameters(model)
+    names = list(shared)
+    proto = onnx.load(path)
+    for name in names:
+        proto.graph.output.append(helper.make_empty_tensor_value_info(name))
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    given = {session.get_inputs()[0].name: inputs[:1].numpy()}
+    found = session.run(names, given)
+    layers = []
+    for name, theirs in zip(names, found, strict=True):
+        ours = _weight_of(model, name)
+        layers.append(
+            {
+                "layer": name.removesuffix(".weight"),
+                "values_in_file": len(np.unique(theirs)),
+                "values_in_model": len(np.unique(ours)),
+                "equal": np.array_equal(theirs, ours),
+            }
+        )
+    scores = run_onnx(path, inputs)
+    with torch.no_grad():
+        expected = torch.cat([model(batch) for batch in inputs.split(100)])
+    return {
+        "layers": layers,
+        "agreement": float((scores.argmax(1) == expected.argmax(1)).double().mean()),
+        "largest_difference": float((scores - expected).abs().max()),
+    }
+
+
+def run_onnx(path, inputs, batch_size=100):
+    """Scores that onnxruntime computes from a file; float32 tensor of shape (n, classes)."""
+    session = onnxruntime.InferenceSession(str(path))
+    name = session.get_inputs()[0].name
+    parts = [session.run(None, {name: part.numpy()})[0] for part in inputs.split(batch_size)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _exported(model, example):
+    """The model with plain weights, as torch exports it."""
+    plain = plain_weights(copy.deepcopy(model)).eval()
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        plain,
+        (example,),
+        buffer,
+        dynamo=False,
+        opset_version=OPSET,
+        do_constant_folding=False,
+        input_names=["input"],
+        output_names=["scores"],
+        dynamic_axes={"input": {0: "n"}, "scores": {0: "n"}},
+    )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _weight_of(model, name):
+    layer, _, attribute = name.rpartition(".")
+    return getattr(model.get_submodule(layer), attribute).detach().numpy()
+
+
+def _computed(name, found):
+    """Nodes that compute one shared weight, and their constants."""
+    shared, centers = found[0], found.original.detach().numpy()
+    labels = shared.labels.numpy().reshape(-1)
+    bits, shape = n_bits(len(centers)), shared.labels.shape
+    constants, nodes, parts = {}, [], []
+
+    def node(operator, inputs, **attributes):
+        output = f"{name}:{operator}{len(nodes)}"
+        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(what, array):
+        constants[f"{name}:{what}"] = array
+        return f"{name}:{what}"
+
+    one = constant("one", np.uint8(1).reshape(1))
+    places = constant("places", np.arange(8, dtype=np.uint8))
+    for bit in range(bits):
+        plane = np.packbits((labels >> bit) & 1, bitorder="little").reshape(-1, 1)
+        spread = node("BitShift", [constant(f"plane{bit}", plane), places], direction="RIGHT")
+        single = node("BitwiseAnd", [spread, one])
+        shift = constant(f"shift{bit}", np.full(1, bit, np.uint8))
+        parts.append(node("BitShift", [single, shift], direction="LEFT"))
+    if bits == 0:
+        parts.append(constant("plane", np.zeros((-(-len(labels) // 8), 8), np.uint8)))
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = node("BitwiseOr", [joined, part])
+    flat = node("Reshape", [joined, constant("all", np.array([-1]))])
+    if len(labels) % 8:
+        ends = [constant("start", np.array([0])), constant("stop", np.array([len(labels)]))]
+        flat = node("Slice", [flat, *ends])
+    index = node("Cast", [flat], to=6)  # int32
+    looked_up = node("Gather", [constant("centers", centers), index])
+    shaped = node("Reshape", [looked_up, constant("shape", np.array(shape))])
+    if shared.scale is not None:
+        shaped = node("Mul", [shaped, constant("scale", shared.scale.numpy())])
+    nodes.append(helper.make_node("Identity", [shaped], [name], name=f"{name}:weight"))
+    return nodes, [numpy_helper.from_array(array, key) for key, array in constants.items()]

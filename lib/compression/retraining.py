@@ -1,0 +1,250 @@
+"""Training a network whose weights stay shared.
+
+Two ways. `train_centers` moves the centers and leaves the labels (Han, Mao and Dally 2016, section
+3.3): the gradient of a center is the sum of the gradients of its weights. `train_through` keeps
+float weights behind the shared ones, applies to them the gradients of the weights that they round
+to (straight through: Courbariaux, Bengio and David 2015; Yin et al. 2019), and chooses cells and
+labels anew every few steps.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ..clustering import Prepared
+from ..codebook import SharedWeight
+from ..engine.lookup import rounded
+from ..sharing import install, shared_parameters
+
+WARM_UP_STEPS = 10
+
+
+def train_centers(
+    model,
+    features,
+    labels,
+    *,
+    epochs=1,
+    batch_size=128,
+    rate=0.01,
+    seed=0,
+    progress=iter,
+    after_epoch=None,
+):
+    """Train the centers of a model's shared layers, and nothing else, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With shared layers; returns class scores. A center given as fixed stays.
+    features : tensor of shape (n, ...)
+        Inputs of the model.
+    labels : int64 tensor of shape (n,)
+    epochs, batch_size : int
+    rate : float
+        Of Adam, for the centers in units of each codebook's spread (the standard deviation of its
+        weights), since a center moves with the sum of a million gradients in one layer and of ten
+        thousand in another. Linear to 0.
+    seed : int
+        Of the order and of dropout.
+    progress : callable
+        Wraps the steps of an epoch.
+    after_epoch : callable, optional
+        Called after each epoch with its number and its mean loss; the model is then in evaluation
+        mode.
+
+    Returns
+    -------
+    nn.Module
+        The model, in evaluation mode.
+    """
+    found = {id(p.original): (name, p.original) for name, p in shared_parameters(model).items()}
+    groups = [
+        {"params": [centers], "lr": rate * _weight(model, name).std().item()}
+        for name, centers in found.values()
+    ]
+    if not groups:
+        raise ValueError("no layer of the model shares weights: call share_weights first.")
+    return _train(
+        model,
+        torch.optim.Adam(groups),
+        features,
+        labels,
+        *(epochs, batch_size, seed, progress, after_epoch),
+    )
+
+
+def _weight(model, name):
+    layer, _, attribute = name.rpartition(".")
+    return getattr(model.get_submodule(layer), attribute).detach()
+
+
+def train_through(
+    model,
+    cells_of,
+    features,
+    labels,
+    *,
+    epochs=1,
+    batch_size=128,
+    rate=0.01,
+    momentum=0.9,
+    refit_every=20,
+    seed=0,
+    progress=iter,
+    after_epoch=None,
+):
+    """Train the weights behind shared ones.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With plain weights, which are the start; in place.
+    cells_of : callable
+        From the name of a layer and its `Prepared` weights to the `Cells` that it shall have; or
+        None, for a layer that stays plain and does not train. Asked every `refit_every` steps, and
+        at the end.
+    rate : float
+        Of SGD, after 10 steps of warm-up; linear to 0.
+    refit_every : int
+    features, labels, epochs, batch_size, momentum, seed, progress, after_epoch
+        As of `train_centers`. After an epoch the model has the shared weights.
+
+    Returns
+    -------
+    nn.Module
+        The model, whose layers share weights, in evaluation mode.
+    """
+    behind = _Behind(model, cells_of, refit_every)
+    biases = [
+        layer.bias
+        for layer in (model.get_submodule(name) for name in behind.latent)
+        if layer.bias is not None
+    ]
+    optimizer = torch.optim.SGD([*behind.latent.values(), *biases], rate, momentum=momentum)
+    settings = (epochs, batch_size, seed, progress, after_epoch)
+    _train(model, optimizer, features, labels, *settings, behind)
+    return behind.install()
+
+
+class _Behind:
+    """Float weights behind the shared ones that a model computes with."""
+
+    def __init__(self, model, cells_of, refit_every):
+        self.model, self.cells_of, self.refit_every = model, cells_of, refit_every
+        self.latent, self.cells, self.step = {}, {}, 0
+        for name, module in model.named_modules():
+            if isinstance(getattr(module, "weight", None), nn.Parameter):
+                cells = cells_of(name, Prepared(module.weight))
+                if cells is not None:
+                    self.latent[name] = nn.Parameter(module.weight.detach().clone())
+        if not self.latent:
+            raise ValueError("cells_of gave no layer any cells: there is nothing to train.")
+
+    def before(self):
+        """Give the model the shared weights."""
+        if self.step % self.refit_every == 0:
+            self.refit()
+        self.step += 1
+        for name, latent in self.latent.items():
+            weight = self.model.get_submodule(name).weight
+            weight.data.copy_(self._rounded(name, latent.detach()))
+
+    def after(self):
+        """Hand the gradients of the shared weights to those behind."""
+        for name, latent in self.latent.items():
+            weight = self.model.get_submodule(name).weight
+            latent.grad, weight.grad = weight.grad, None
+
+    def refit(self):
+        """Choose the cells anew."""
+        for name, latent in self.latent.items():
+            self.cells[name] = self.cells_of(name, Prepared(latent))
+
+    def install(self):
+        """Make the layers share weights."""
+        for name, latent in self.latent.items():
+            prepared = Prepared(latent)
+            cells = self.cells_of(name, prepared)
+            install_cells(self.model, name, prepared, cells)
+        return self.model
+
+    def _rounded(self, name, latent):
+        cells = self.cells[name]
+        centers = half_centers(cells)
+        if latent.is_cuda or latent.dtype != torch.float32:
+            cuts = torch.from_numpy(np.asarray(cells.cuts)).to(latent)
+            return torch.from_numpy(centers).to(latent)[torch.bucketize(latent, cuts, right=True)]
+        values = rounded(latent.numpy().reshape(-1), cells.cuts.astype(np.float32), centers)
+        return torch.from_numpy(values).view_as(latent)
+
+
+def half_centers(cells):
+    """The centers as the file will have them: float32 values that float16 holds."""
+    return cells.centers.astype(np.float16).astype(np.float32)
+
+
+def install_cells(model, layer, prepared, cells):
+    """Make a layer share the centers of cells of its weights, in place.
+
+    The centers are rounded to half precision. A center of exactly 0 is fixed.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layer : str
+    prepared : Prepared
+        The weights that the cells are of.
+    cells : Cells
+    """
+    labels = torch.as_tensor(np.asarray(cells.labels(prepared)).astype(np.int32))
+    parameter = f"{layer}.weight".removeprefix(".")
+    weight = model.get_parameter(parameter)
+    zero = np.flatnonzero(cells.centers == 0)
+    fixed = int(zero[0]) if len(zero) else None
+    shared = SharedWeight(labels.to(weight.device), len(cells.centers), fixed=fixed)
+    install(model, parameter, shared, torch.from_numpy(half_centers(cells)))
+
+
+def _train(
+    model, optimizer, features, labels, epochs, batch_size, seed, progress, after_epoch, behind=None
+):
+    """The loop that both ways share."""
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    steps, step = epochs * -(-len(features) // batch_size), 0
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    parameters = list(model.parameters())
+    if behind is not None:
+        trained |= {id(model.get_submodule(name).weight) for name in behind.latent}
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(id(parameter) in trained)
+    order = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # dropout
+        for epoch in range(1, epochs + 1):
+            model.train()
+            losses = 0.0
+            for batch in progress(torch.randperm(len(features), generator=order).split(batch_size)):
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["lr"] = peak * min((step + 1) / WARM_UP_STEPS, 1 - step / steps)
+                if behind is not None:
+                    behind.before()
+                optimizer.zero_grad(set_to_none=True)
+                scores = model(features[batch].float().to(device))
+                loss = cross_entropy(scores, labels[batch].to(device))
+                loss.backward()
+                if behind is not None:
+                    behind.after()
+                optimizer.step()
+                losses, step = losses + loss.item() * len(batch), step + 1
+            model.eval()
+            if after_epoch is not None:
+                if behind is not None:
+                    behind.before()
+                after_epoch(epoch, losses / len(features))
+    for parameter, wanted in zip(parameters, before, strict=True):
+        parameter.requires_grad_(wanted)
+    return model.eval()

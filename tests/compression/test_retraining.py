@@ -1,0 +1,178 @@
+"""Training shared weights: gradients by definition, what moves and what stays."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+import lib
+from lib.codebook import SharedWeight
+from lib.compression.entropy import cells_of_centers, entropy_constrained_cells
+from lib.compression.pruning import pruned_cells
+from lib.compression.retraining import train_centers, train_through
+from lib.sharing import install
+
+
+def task(seed=0, n=512):
+    """Four classes that a small network can tell apart."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (n,), generator=generator)
+    means = torch.randn(4, 12, generator=generator)
+    return means[labels] + 2.0 * torch.randn(n, 12, generator=generator), labels
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 4))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    features, labels = task()
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(features), labels).backward()
+        optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
+def accuracy(model):
+    features, labels = task()
+    with torch.no_grad():
+        return (model(features).argmax(1) == labels).float().mean().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("fixed", [None, 2])
+def test_a_center_gets_the_sum_of_its_weights_gradients(dtype, fixed):
+    torch.manual_seed(0)
+    labels, centers = torch.randint(0, 5, (30, 40)), torch.randn(5).sort().values
+    layer = nn.Linear(40, 30).to(dtype)
+    install(layer, "weight", SharedWeight(labels, 5, fixed=fixed), centers)
+    plain = nn.Linear(40, 30).to(dtype)
+    plain.load_state_dict({"weight": layer.weight.detach(), "bias": layer.bias.detach()})
+    inputs = torch.randn(16, 40, dtype=dtype)
+    for module in (layer, plain):
+        module(inputs).square().sum().backward()
+    expected = torch.stack([plain.weight.grad.double()[labels == j].sum() for j in range(5)])
+    if fixed is not None:
+        expected[fixed] = 0
+    found = layer.parametrizations.weight.original.grad.double()
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}[dtype]
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * 100)
+
+
+def test_the_reduction_costs_less_than_the_backward_pass():
+    import time
+
+    labels = torch.randint(0, 16, (2048, 4096), dtype=torch.uint8)
+    shared, plain = nn.Linear(4096, 2048), nn.Linear(4096, 2048)
+    install(shared, "weight", SharedWeight(labels, 16), torch.linspace(-0.02, 0.02, 16))
+    inputs = torch.randn(128, 4096)
+
+    def seconds(layer):
+        best = torch.inf
+        for _ in range(5):
+            loss = layer(inputs).sum()
+            start = time.perf_counter()
+            loss.backward()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    seconds(shared)  # compile
+    assert seconds(shared) < 2 * seconds(plain)
+
+
+def test_training_centers_moves_them_and_no_label(trained):
+    features, labels = task()
+    model = lib.share_weights(trained, 3, init="linear").model
+    before = [m.parametrizations.weight[0].labels.clone() for m in (model[0], model[3])]
+    start, seen = accuracy(model), []
+    train_centers(
+        model,
+        features,
+        labels,
+        epochs=20,
+        rate=0.05,
+        after_epoch=lambda epoch, loss: seen.append((epoch, loss, model.training)),
+    )
+    assert accuracy(model) > start + 0.02
+    assert [epoch for epoch, _, _ in seen] == list(range(1, 21))
+    assert seen[-1][1] < seen[0][1]
+    assert not any(training for _, _, training in seen)
+    for module, expected in zip((model[0], model[3]), before, strict=True):
+        assert torch.equal(module.parametrizations.weight[0].labels, expected)
+        assert len(module.weight.unique()) <= 3
+    assert not model[0].bias.requires_grad
+
+
+def k_means(k):
+    return lambda name, prepared: cells_of_centers(
+        prepared, prepared.cluster(k, max_iter=20, labels=False).centers
+    )
+
+
+def test_training_through_gains_and_ends_in_shared_weights(trained):
+    features, labels = task()
+    shared = accuracy(lib.share_weights(trained, 2).model)
+    model = network()
+    model.load_state_dict(trained.state_dict())
+    train_through(model, k_means(2), features, labels, epochs=20, batch_size=64, rate=0.05)
+    assert accuracy(model) > shared
+    for layer in (model[0], model[3]):
+        assert parametrize.is_parametrized(layer, "weight")
+        assert len(layer.weight.unique()) == 2
+        centers = layer.parametrizations.weight.original
+        assert torch.equal(centers, centers.half().float())
+
+
+def test_pruned_weights_are_zero_and_zero_does_not_train(trained):
+    features, labels = task()
+    model = network()
+    model.load_state_dict(trained.state_dict())
+    train_through(
+        model, lambda name, p: pruned_cells(p, 0.6, 4), features, labels, epochs=3, rate=0.05
+    )
+    zeros = [layer.weight == 0 for layer in (model[0], model[3])]
+    assert all(zero.float().mean() >= 0.6 for zero in zeros)
+    train_centers(model, features, labels, epochs=3, rate=0.05)
+    for layer, expected in zip((model[0], model[3]), zeros, strict=True):
+        assert torch.equal(layer.weight == 0, expected)
+
+
+def test_entropy_constrained_cells_and_layers_left_plain(trained):
+    features, labels = task()
+    model = network()
+    model.load_state_dict(trained.state_dict())
+    last = model[3].weight.clone()
+    train_through(
+        model,
+        lambda name, p: entropy_constrained_cells(p, 1e-2) if name == "0" else None,
+        features,
+        labels,
+        epochs=2,
+    )
+    assert parametrize.is_parametrized(model[0], "weight")
+    assert torch.equal(model[3].weight, last)
+
+
+def test_the_same_seed_gives_the_same_weights(trained):
+    features, labels = task()
+    found = []
+    for seed in (0, 0, 1):
+        model = network()
+        model.load_state_dict(trained.state_dict())
+        train_through(model, k_means(4), features, labels, epochs=2, batch_size=32, seed=seed)
+        found.append(lib.plain_weights(model)[0].weight.detach())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_nothing_to_train(trained):
+    features, labels = task()
+    with pytest.raises(ValueError, match="share_weights first"):
+        train_centers(network(), features, labels)
+    with pytest.raises(ValueError, match="nothing to train"):
+        train_through(network(), lambda name, prepared: None, features, labels)
