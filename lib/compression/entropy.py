@@ -44,6 +44,13 @@ class Cells(NamedTuple):
         """Entropy of the labels in bits a weight."""
         return entropy(self.counts)
 
+    def with_zero(self):
+        """The same cells; the center of the one that 0 lies in is exactly 0."""
+        centers, zero = self.centers.copy(), np.searchsorted(self.cuts, 0.0, side="right")
+        more = self.counts[zero] * centers[zero] ** 2
+        centers[zero] = 0.0
+        return self._replace(centers=centers, inertia=float(self.inertia + more))
+
     def labels(self, prepared):
         """Label of each weight, uint8 or uint16, of the weights' shape and kind."""
         dtype = np.uint8 if len(self.centers) <= 256 else np.uint16

@@ -29,11 +29,13 @@ from .network import (
     numerics_key,
     prepare,
 )
+from .progress import progress
 from .training import CACHE
 
 BATCH = 100
 ABOUT = "lib.experiment.network:alexnet"  # into what the files are loaded
-CELLS = ("k-means", "uniform", "entropy-constrained")
+CELLS = ("k-means", "pruned", "uniform", "entropy-constrained")
+SPARSITY = 0.9  # of the classifier's layers but the last, where cells are "pruned"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Recipe:
 
     Attributes
     ----------
-    cells : {"k-means", "uniform", "entropy-constrained"}
-        "k-means" has 2 ** bits centers; the others as many as their labels' entropy allows.
+    cells : {"k-means", "pruned", "uniform", "entropy-constrained"}
+        "k-means" has 2 ** bits centers, "pruned" too, nine in ten weights of fc6 and fc7 at 0; the
+        others have as many as their labels' entropy allows.
     conv_bits, linear_bits : float
         A weight, of the convolutions and of the classifier; fc8 always gets 4 at least, since it
         has 0.1 % of the weights.
@@ -84,11 +87,13 @@ class Compressor:
         First training images, which corrections are fitted on; their labels are not used.
     n_images : int
         First test images.
+    n_train : int, optional
+        First training images, which retraining sees; all by default.
     """
 
-    def __init__(self, network, experiment, n_calibration, n_images):
+    def __init__(self, network, experiment, n_calibration, n_images, n_train=None):
         self.network, self.folder = network, results_folder(experiment) / "files"
-        self.images = load_images("test", n_images)
+        self.images, self.n_train = load_images("test", n_images), n_train
         pixels = load_images("train", n_calibration).pixels
         self.batches = [prepare(batch) for batch in pixels.split(BATCH)]
         weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
@@ -108,13 +113,57 @@ class Compressor:
             compression.correct(model, self.network, self.batches)
         return model, time.perf_counter() - start
 
+    def retrained(self, conv_bits, linear_bits, epochs, title="retraining"):
+        """The network with its classifier trained through, and the seconds that took.
+
+        Entropy-constrained cells everywhere. The convolutions are corrected and stay; the
+        classifier learns on what they compute of the training images. What a bit is worth is what
+        gives `linear_bits` before training. The zero of fc6 and fc7 is exact: they are pruned.
+        """
+        start = time.perf_counter()
+        recipe = Recipe("entropy-constrained", conv_bits, linear_bits, corrected=True)
+        model, _ = self.compressed(recipe, "conv")
+        images = load_images("train", self.n_train)
+        features = self.features(model.features, images).half()
+        multipliers = {
+            LINEARS[name].removeprefix("classifier."): self.multiplier(name, recipe.bits(name))
+            for name in LINEARS
+        }
+
+        def cells_of(name, prepared):
+            if name not in multipliers:
+                return None
+            return compression.entropy_constrained_cells(prepared, multipliers[name]).with_zero()
+
+        compression.train_through(
+            model.classifier,
+            cells_of,
+            features,
+            images.labels,
+            epochs=epochs,
+            progress=lambda steps: progress(steps, title),
+        )
+        return model, time.perf_counter() - start
+
+    def multiplier(self, name, bits):
+        """What a bit of a layer's labels is worth, so that they have so many."""
+
+        def cells_at(multiplier):
+            return [compression.entropy_constrained_cells(self.prepared[name], multiplier)]
+
+        return multiplier_for_bits([self.n_weights[name]], bits, cells_at, tol=0.01)
+
     def cells(self, name, kind, bits):
         """Cells of a layer's weights at so many bits."""
         prepared = self.prepared[name]
-        if kind == "k-means":
+        if kind == "pruned" and name in ("fc6", "fc7"):
+            return compression.pruned_cells(prepared, SPARSITY, 2 ** int(bits))
+        if kind in ("k-means", "pruned"):
             found = prepared.cluster(2 ** int(bits), labels=False)
             return cells_of_centers(prepared, found.centers)
-        return cells_at_bits(prepared, self.n_weights[name], kind, bits)
+        if kind == "uniform":
+            return uniform_at_bits(prepared, bits)
+        return compression.entropy_constrained_cells(prepared, self.multiplier(name, bits))
 
     def row(self, model, scope, method, seconds, *, retrained=False, pruned=False):
         """Save a shared network, load it back, evaluate that: a row of the table `frontier`."""
@@ -122,11 +171,10 @@ class Compressor:
         path = self.folder / "new.safetensors"
         compression.save(model, path, about=ABOUT)
         loaded = compression.load(path, alexnet())
-        size = sum(
-            row["bytes"]
-            for row in compression.describe(path)
-            if row["layer"] in [LAYERS[layer] for layer in SCOPES[scope]]
-        )
+        names = [LAYERS[layer] for layer in SCOPES[scope]]
+        rows = [row for row in compression.describe(path) if row["layer"] in names]
+        assert len(rows) == len(names)  # every layer of the scope is shared
+        size = sum(row["bytes"] for row in rows)
         path = path.rename(self.folder / name.format(size))
         predictions = self.predictions(loaded)
         right = int((predictions == self.images.labels).sum())
@@ -194,19 +242,7 @@ class Compressor:
         return 100 * (predictions == self.images.labels).double().mean().item()
 
 
-def cells_at_bits(prepared, n_weights, kind, bits):
-    """Cells whose labels have at most so many bits of entropy."""
-    if kind == "uniform":
-        return _uniform_at_bits(prepared, bits)
-
-    def cells_at(multiplier):
-        return [compression.entropy_constrained_cells(prepared, multiplier)]
-
-    multiplier = multiplier_for_bits([n_weights], bits, cells_at, tol=0.01)
-    return compression.entropy_constrained_cells(prepared, multiplier)
-
-
-def _uniform_at_bits(prepared, bits):
+def uniform_at_bits(prepared, bits):
     """The finest equal steps within the bits, by bisection to 1 %."""
     low, high = None, float(abs(prepared.ordered[[0, len(prepared.ordered) - 1]]).max())
     while low is None or high / low > 1.01:
