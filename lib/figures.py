@@ -388,8 +388,8 @@ def plot_frontier(frontier):
 
 def _frontier_line(axis, method, rows):
     color, marker = METHODS[method]
-    faces = np.where(rows["retrained"].astype(bool), color, "white") if marker else []
     axis.plot(rows["ratio"], rows["top1"], "-", color=color, linewidth=0.8, alpha=0.7)
     axis.vlines(rows["ratio"], rows["low"], rows["high"], color=color, alpha=0.5, linewidth=0.8)
-    for x, y, face in zip(rows["ratio"], rows["top1"], faces, strict=True):
+    for x, y, filled in zip(rows["ratio"], rows["top1"], rows["retrained"], strict=True):
+        face = color if filled else "white"
         axis.plot(x, y, marker, color=color, markerfacecolor=face, zorder=3)
