@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
 from .results import results_folder, write_atomically
 
@@ -42,6 +42,19 @@ PEERS = {
     "scikit-learn, our start": ("tab:pink", "<"),
     "faiss": ("tab:olive", ">"),
 }
+# Ways to compress keep theirs; whatever is retrained is filled, else hollow.
+METHODS = {
+    "float": ("0.4", ""),
+    "k-means": (COLORS["weight-distribution"], "P"),
+    "k-means, corrected": (COLORS["weight-distribution"], "X"),
+    "pruned": (COLORS["density"], "<"),
+    "pruned, corrected": (COLORS["density"], "v"),
+    "uniform": (COLORS["linear"], "s"),
+    "uniform, corrected": (COLORS["linear"], "D"),
+    "entropy-constrained": (COLORS["optimal"], "o"),
+    "entropy-constrained, corrected": (COLORS["optimal"], "*"),
+    "trained through": (COLORS["random"], "^"),
+}
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
@@ -76,7 +89,7 @@ def plot_densities(density):
             rows = density[density["layer"] == layer]
             axis.step(rows["weight"], rows["density"], where="post", color="0.2", linewidth=0.8)
             axis.set(yscale="log", title=layer)
-            axis.xaxis.set_major_locator(plt.MaxNLocator(3))
+            axis.xaxis.set_major_locator(MaxNLocator(3))
         for axis in axes.flat[len(_layers(density)) :]:
             axis.remove()
         figure.supxlabel("weight")
@@ -109,7 +122,7 @@ def plot_centers(density, distribution, layer, bits):
         axes[0, 0].set_ylim(bottom=0)
         for axis in axes[1]:
             _strip_centers(axis, centers, names)
-            axis.xaxis.set_major_locator(plt.MaxNLocator(5))
+            axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set_xlabel("weight")
         axes[1, 1].tick_params(labelleft=False)
         axes[0, 0].set_xlim(_bulk(rows))
@@ -344,20 +357,6 @@ def _legend(figure, extra=()):
     figure.legend(handles=[*handles, *extra], loc="outside upper center", ncols=7, columnspacing=1)
 
 
-# Ways to compress keep theirs; whatever is retrained is filled, else hollow.
-METHODS = {
-    "float": ("0.4", ""),
-    "k-means": (COLORS["weight-distribution"], "P"),
-    "k-means, corrected": (COLORS["weight-distribution"], "X"),
-    "uniform": (COLORS["linear"], "s"),
-    "uniform, corrected": (COLORS["linear"], "D"),
-    "entropy-constrained": (COLORS["optimal"], "o"),
-    "entropy-constrained, corrected": (COLORS["optimal"], "*"),
-    "centers trained": (COLORS["density"], "v"),
-    "trained through": (COLORS["random"], "^"),
-}
-
-
 def plot_frontier(frontier):
     """Size against accuracy, a panel a scope: every way to compress, the float network dotted."""
     scopes = [scope for scope in ("conv", "all") if scope in set(frontier["scope"])]
@@ -372,8 +371,9 @@ def plot_frontier(frontier):
             for method, part in files.groupby("method", sort=False):
                 _frontier_line(axis, method, part.sort_values("ratio"))
             axis.set(xscale="log", title=scope, xlabel="times smaller than float32")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(ScalarFormatter())
-            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.minorticks_off()
         axes[0, 0].set_ylabel("top-1 (%)")
         lowest = frontier["top1"].max() - 12
         axes[0, 0].set_ylim(bottom=max(lowest, frontier["top1"].min() - 0.5))
@@ -393,3 +393,31 @@ def _frontier_line(axis, method, rows):
     for x, y, filled in zip(rows["ratio"], rows["top1"], rows["retrained"], strict=True):
         face = color if filled else "white"
         axis.plot(x, y, marker, color=color, markerfacecolor=face, zorder=3)
+
+
+def plot_retraining(retraining):
+    """Top-1 by epoch of retraining, a panel each for bits (columns) and ways (rows)."""
+    ways, bits = list(dict.fromkeys(retraining["way"])), sorted(retraining["bits"].unique())
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(ways),
+            len(bits),
+            figsize=(WIDTH_IN, 0.6 + 2.1 * len(ways)),
+            sharex=True,
+            sharey="col",
+            squeeze=False,
+        )
+        for line, way in zip(axes, ways, strict=True):
+            for axis, b in zip(line, bits, strict=True):
+                rows = retraining[(retraining["way"] == way) & (retraining["bits"] == b)]
+                for init in INITS:
+                    part = rows[rows["init"] == init]
+                    axis.plot(
+                        part["epoch"], part["test_top1"], MARKERS[init] + "-", color=COLORS[init]
+                    )
+                axis.set(title=f"{way}, {b} bits")
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.supxlabel("epochs of retraining", fontsize=8)
+        figure.supylabel("top-1 (%)", fontsize=8)
+        _legend(figure)
+    return figure

@@ -12,7 +12,12 @@ INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "opt
 
 def update(text):
     """The README's text with every marked block made anew from the committed results."""
-    blocks = {"claims": claims_block(), "accuracy": accuracy_block(), "bench": bench_block()}
+    blocks = {
+        "claims": claims_block(),
+        "accuracy": accuracy_block(),
+        "frontier": frontier_block(),
+        "bench": bench_block(),
+    }
     for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(pattern, rf"\g<1>{block}\g<2>", text, flags=re.S)
@@ -80,6 +85,27 @@ def accuracy_block():
 def _by_bits_and_budget(key):
     bits, budget = key
     return bits, budget < 0, budget
+
+
+def frontier_block():
+    """Every file of the experiment `compress`, the largest first."""
+    table = results.read_table("compress", "frontier")
+    lines = [
+        "| Scope | Method | Times smaller | Bytes | Bits a weight | Top-1, % | Lost, points |",
+        "| --- " * 7 + "|",
+    ]
+    for scope in ("conv", "all"):
+        for row in table[table["scope"] == scope].sort_values("ratio").itertuples():
+            lines.append(
+                f"| {row.scope} | {row.method} | {row.ratio:.1f} | {row.bytes:,} "
+                f"| {row.bits_per_weight:.2f} | {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] "
+                f"| {row.top1_drop:.2f} |"
+            )
+    note = (
+        "Bytes of the scope's layers in the file: labels, codebooks and factors. Lost: against the "
+        "float network on the same 10,000 images"
+    )
+    return "\n".join(lines) + f"\n\n{note}.\n"
 
 
 def bench_block():

@@ -230,3 +230,40 @@ def test_claims_stand_beside_the_papers_figure():
             for baseline in ("random", "linear")
         ]
         assert [paper, paper] in [list(line.get_xdata()) for line in axis.lines]
+
+
+def frontier(scopes=("conv", "all")):
+    rows = []
+    for scope in scopes:
+        for i, method in enumerate(figures.METHODS):
+            for ratio in (1,) if method == "float" else (10 + i, 30 + i):
+                top1 = 90 - ratio / 20
+                rows.append(
+                    {
+                        "scope": scope,
+                        "method": method,
+                        "retrained": method == "trained through",
+                        "pruned": False,
+                        "ratio": ratio,
+                        "top1": top1,
+                        "low": top1 - 1,
+                        "high": top1 + 1,
+                    }
+                )
+    return table("frontier", rows)
+
+
+def test_frontier(folder):
+    rows = frontier()
+    figure = figures.plot_frontier(rows)
+    figures.save_figure(figure, "toy", "frontier")
+    assert [axis.get_title() for axis in figure.axes] == ["conv", "all"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == list(figures.METHODS)
+    filled = [
+        line.get_markerfacecolor() != "white"
+        for line in figure.axes[1].lines
+        if line.get_marker() not in ("", "None")
+    ]
+    assert sum(filled) == 2  # the retrained ones
+    assert (folder / "frontier.pdf").exists()
