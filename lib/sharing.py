@@ -339,14 +339,22 @@ def install(model, parameter, shared, centers):
 def shared_parameters(model):
     """By name of the weight that it computes, the parametrization of every shared parameter.
 
-    Of tied weights all names are there, and their parametrizations are one.
+    Of tied weights all names are there, with one `original`.
+
+    Raises
+    ------
+    ValueError
+        If no layer shares weights.
     """
-    return {
-        _Owner(path, attribute).parameter: found
+    found = {
+        _Owner(path, attribute).parameter: shared
         for path, module in model.named_modules(remove_duplicate=False)
-        for attribute, found in getattr(module, "parametrizations", {}).items()
-        if isinstance(found[0], SharedWeight)
+        for attribute, shared in getattr(module, "parametrizations", {}).items()
+        if isinstance(shared[0], SharedWeight)
     }
+    if not found:
+        raise ValueError("no layer of the model shares weights: call share_weights first.")
+    return found
 
 
 def _install(model, owners, shared, centers):

@@ -43,8 +43,7 @@ def correct(model, reference, batches, *, progress=iter):
     ValueError
         If no layer shares weights, or a layer's output has no channels.
     """
-    if not shared_parameters(model):
-        raise ValueError("no layer of the model shares weights: call share_weights first.")
+    shared_parameters(model)  # raises where there are none
     ours, theirs = list(batches), list(batches)
     pairs = list(zip(_stages(model), _stages(reference), strict=True))
     for stage, original in progress(pairs):
@@ -249,8 +248,7 @@ def compensate(model, reference, batches, *, damping=0.01, progress=iter):
     nn.Module
         The model.
     """
-    if not shared_parameters(model):
-        raise ValueError("no layer of the model shares weights: call share_weights first.")
+    shared_parameters(model)  # raises where there are none
     inputs = list(batches)
     for stage, original in progress(list(zip(_stages(model), _stages(reference), strict=True))):
         for name in _in_order(stage, inputs[0]):

@@ -87,8 +87,6 @@ def save(model, path, *, rest="exact", about=""):
     if rest not in REST:
         raise ValueError(f"rest={rest!r} is unknown: choose from {', '.join(REST)}.")
     shared = shared_parameters(model)
-    if not shared:
-        raise ValueError("no layer of the model shares weights: call share_weights first.")
     tensors, layers, same = {}, {}, {}
     names = {}
     for name, found in shared.items():

@@ -47,8 +47,6 @@ def export_onnx(model, path, example):
         If a layer cannot be exported as codebook and labels, or the exporter changed its weight.
     """
     shared = shared_parameters(model)
-    if not shared:
-        raise ValueError("no layer of the model shares weights: call share_weights first.")
     for name, found in shared.items():
         if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
             raise ValueError(f"{name}: one codebook of at most {MOST_CENTERS} centers a layer.")

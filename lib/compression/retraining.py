@@ -64,8 +64,6 @@ def train_centers(
         {"params": [centers], "lr": rate * _weight(model, name).std().item()}
         for name, centers in found.values()
     ]
-    if not groups:
-        raise ValueError("no layer of the model shares weights: call share_weights first.")
     return _train(
         model,
         torch.optim.Adam(groups),
