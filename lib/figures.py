@@ -393,31 +393,3 @@ def _frontier_line(axis, method, rows):
     for x, y, filled in zip(rows["ratio"], rows["top1"], rows["retrained"], strict=True):
         face = color if filled else "white"
         axis.plot(x, y, marker, color=color, markerfacecolor=face, zorder=3)
-
-
-def plot_retraining(retraining):
-    """Top-1 by epoch of retraining, a panel each for bits (columns) and ways (rows)."""
-    ways, bits = list(dict.fromkeys(retraining["way"])), sorted(retraining["bits"].unique())
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(ways),
-            len(bits),
-            figsize=(WIDTH_IN, 0.6 + 2.1 * len(ways)),
-            sharex=True,
-            sharey="col",
-            squeeze=False,
-        )
-        for line, way in zip(axes, ways, strict=True):
-            for axis, b in zip(line, bits, strict=True):
-                rows = retraining[(retraining["way"] == way) & (retraining["bits"] == b)]
-                for init in INITS:
-                    part = rows[rows["init"] == init]
-                    axis.plot(
-                        part["epoch"], part["test_top1"], MARKERS[init] + "-", color=COLORS[init]
-                    )
-                axis.set(title=f"{way}, {b} bits")
-                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.supxlabel("epochs of retraining", fontsize=8)
-        figure.supylabel("top-1 (%)", fontsize=8)
-        _legend(figure)
-    return figure

@@ -27,11 +27,9 @@ COLUMNS = {
         "accuracy": "network scope init gamma revise bits seed max_iter top1 top5 low high "
         "n_images top1_drop inertia bytes ratio",
         "claims": "claim scope network baseline paper measured relative low high verdict",
-        "claims_retrained": "claim scope network baseline paper measured relative low high verdict",
         "bench": "array n_array n_weights peer n_clusters repeat seconds peak_mib relative_inertia",
         "frontier": "scope method retrained pruned bytes ratio bits_per_weight top1 low high "
         "top1_drop seconds file",
-        "retraining": "way init bits epoch train_loss held_out_top1 test_top1 seconds",
         "sizes": "file layer n_weights n_clusters coding entropy bits_per_weight bytes_before "
         "label_bytes codebook_bytes bytes ratio",
         "gaps": "layer n_weights n_clusters inertia bound gap",

@@ -81,7 +81,7 @@ class TestParameterFiles:
 
     @pytest.mark.parametrize("experiment", ["embedded", "full"])
     def test_the_study_is_all_that_reads_the_paper(self, experiment):
-        others = ["06-bench", "07-frontier", "08-retraining"]
+        others = ["06-bench", "07-frontier"]
         assert [*runs.load_experiment(experiment).notebooks, *others] == NAMES
 
     @each_experiment
@@ -132,7 +132,7 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert tuple(table.columns) == results.COLUMNS[name]
         assert len(table) > 0
     drawn = {path.name for path in (folder / "figures").iterdir()}
-    names = "training densities iterations inertia accuracy claims bench growth frontier retraining"
+    names = "training densities iterations inertia accuracy claims bench growth frontier"
     for name in names.split():
         assert {f"{name}.pdf", f"{name}.png"} <= drawn
     for layer in ("conv1", "conv2", "fc8"):
