@@ -73,7 +73,7 @@ def accuracy_claims(correct, scope, network):
     ]
 
 
-def _row("C2", scope, network, baseline, estimate):
+def _row(claim, scope, network, baseline, estimate):
     measured, relative, low, high = estimate
     return {
         "claim": claim,

@@ -68,6 +68,11 @@ class Recipe:
         """Its name in tables."""
         return self.cells + (", corrected" if self.corrected else "")
 
+    def of(self, scope):
+        """What it makes of a scope's layers: equal for recipes that make the same file."""
+        kind = "k-means" if self.cells == "pruned" and scope == "conv" else self.cells
+        return scope, kind, self.corrected, *(self.bits(layer) for layer in SCOPES[scope])
+
     def bits(self, layer):
         """Bits a weight of a layer."""
         if layer == "fc8":

@@ -21,6 +21,12 @@ def test_a_recipe_says_its_bits_and_name():
     recipe = Recipe("entropy-constrained", 3, 0.2, corrected=True)
     assert recipe.method == "entropy-constrained, corrected"
     assert [recipe.bits(layer) for layer in ("conv1", "fc6", "fc8")] == [3, 0.2, 4]
+    other = Recipe("entropy-constrained", 3, 0.4, corrected=True)
+    assert recipe.of("conv") == other.of("conv")
+    assert recipe.of("all") != other.of("all")
+    pruned, plain = (Recipe(cells, 4, 4, corrected=True) for cells in ("pruned", "k-means"))
+    assert pruned.of("conv") == plain.of("conv")  # only the classifier is pruned
+    assert pruned.of("all") != plain.of("all")
     with pytest.raises(ValueError, match="cells='k-mean' is unknown: choose from k-means"):
         Recipe("k-mean", 3, 3, corrected=False)
 
