@@ -60,7 +60,7 @@ def test_a_row_is_of_a_file_that_computes_what_was_evaluated(compressor, network
         right = found(prepare(compressor.images.pixels)).argmax(1) == compressor.images.labels
     assert row["top1"] == pytest.approx(100 * right.double().mean().item())
     assert row["ratio"] == pytest.approx(32 / row["bits_per_weight"])
-    assert 10 < row["ratio"] < 11
+    assert 32 / 3 < row["ratio"] < 13  # entropy-coded below three bits
     assert row["low"] < row["top1"] < row["high"]
     assert compressor.float_row("conv")["bytes"] == 4 * 2_468_544
 
