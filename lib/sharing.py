@@ -357,6 +357,12 @@ def shared_parameters(model):
     return found
 
 
+def weight_of(model, name):
+    """The weight of a name, as it computes; detached."""
+    layer, _, attribute = name.rpartition(".")
+    return getattr(model.get_submodule(layer), attribute).detach()
+
+
 def _install(model, owners, shared, centers):
     first, *tied = [(model.get_submodule(owner.path), owner.attribute) for owner in owners]
     parameter = getattr(*first)

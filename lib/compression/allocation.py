@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..clustering import Prepared
 from ..optimal import inertia_curve
-from .coding import n_bits
+from .coding import packed_bytes
+from .entropy import as_prepared
 
 MAX_CLUSTERS = 256
 
@@ -109,11 +109,11 @@ def offers(weights, *, sample_weight=None, max_clusters=MAX_CLUSTERS, scale=1.0)
     -------
     Offers
     """
-    prepared = weights if isinstance(weights, Prepared) else Prepared(weights, sample_weight)
+    prepared = as_prepared(weights, sample_weight)
     curve = scale * inertia_curve(prepared.ordered, max_clusters)
     n_clusters = np.arange(2, len(curve) + 1)
-    bits = np.array([n_bits(int(k)) for k in n_clusters])
-    sizes = -(-prepared.ordered.n_labels * bits // 8) + 4 * n_clusters
+    labels = [packed_bytes(prepared.ordered.n_labels, int(k)) for k in n_clusters]
+    sizes = np.array(labels, np.int64) + 4 * n_clusters
     return Offers(n_clusters, sizes, curve[1:])
 
 

@@ -43,10 +43,8 @@ def correct(model, reference, batches, *, progress=iter):
     ValueError
         If no layer shares weights, or a layer's output has no channels.
     """
-    shared_parameters(model)  # raises where there are none
     ours, theirs = list(batches), list(batches)
-    pairs = list(zip(_stages(model), _stages(reference), strict=True))
-    for stage, original in progress(pairs):
+    for stage, original in progress(_pairs(model, reference)):
         names = _in_order(stage, ours[0])
         if names == [""]:  # the layer itself: what it computes is corrected, not computed again
             ours, theirs = _apply(stage, ours), _apply(original, theirs)
@@ -58,6 +56,12 @@ def correct(model, reference, batches, *, progress=iter):
             _correct_layer(stage.get_submodule(name), *outputs)
         ours, theirs = _apply(stage, ours), _apply(original, theirs)
     return model
+
+
+def _pairs(model, reference):
+    """Parts of a model that shares weights, each with the reference's."""
+    shared_parameters(model)  # raises where there are none
+    return list(zip(_stages(model), _stages(reference), strict=True))
 
 
 def _stages(model):
@@ -248,9 +252,8 @@ def compensate(model, reference, batches, *, damping=0.01, progress=iter):
     nn.Module
         The model.
     """
-    shared_parameters(model)  # raises where there are none
     inputs = list(batches)
-    for stage, original in progress(list(zip(_stages(model), _stages(reference), strict=True))):
+    for stage, original in progress(_pairs(model, reference)):
         for name in _in_order(stage, inputs[0]):
             layer, shared = stage.get_submodule(name), _shared(stage.get_submodule(name))
             if shared.scale is not None or shared.channels is not None:

@@ -80,7 +80,7 @@ def entropy_constrained_cells(weights, multiplier):
     """
     if not 0 <= multiplier < np.inf:
         raise ValueError(f"multiplier={multiplier} must be finite and at least 0.")
-    ordered = _prepared(weights).ordered
+    ordered = as_prepared(weights).ordered
     starts = bin_starts(ordered, N_BINS, ordered.rank_near)
     bounds = np.append(starts, len(ordered))
     mass, total, square = ordered.ranges(bounds[:-1], bounds[1:]).T
@@ -106,7 +106,7 @@ def uniform_cells(weights, step):
     ValueError
         If the step is not positive, or so small that there are more than 65,536 cells.
     """
-    ordered = _prepared(weights).ordered
+    ordered = as_prepared(weights).ordered
     if not 0 < step < np.inf:
         raise ValueError(f"step={step} must be positive and finite.")
     low, high = np.rint(ordered[[0, len(ordered) - 1]] / step)
@@ -118,7 +118,7 @@ def uniform_cells(weights, step):
 def cells_of_centers(weights, centers):
     """Cells of the nearest centers, as of k-means; for comparison at equal entropy."""
     centers = np.unique(np.asarray(centers, np.float64))
-    return cells_between(_prepared(weights).ordered, (centers[1:] + centers[:-1]) / 2)
+    return cells_between(as_prepared(weights).ordered, (centers[1:] + centers[:-1]) / 2)
 
 
 def multiplier_for_bits(sizes, bits, cells_at, tol=1e-3):
@@ -164,8 +164,9 @@ def multiplier_for_bits(sizes, bits, cells_at, tol=1e-3):
     return float(np.exp2(high))
 
 
-def _prepared(weights):
-    return weights if isinstance(weights, Prepared) else Prepared(weights)
+def as_prepared(weights, sample_weight=None):
+    """The weights prepared, if they are not yet."""
+    return weights if isinstance(weights, Prepared) else Prepared(weights, sample_weight)
 
 
 def _alternate(ordered, bounds, multiplier):

@@ -16,7 +16,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from ..results import write_atomically
-from ..sharing import plain_weights, shared_parameters
+from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
 
 OPSET = 18  # the first with bitwise operators
@@ -57,7 +57,7 @@ def export_onnx(model, path, example):
         if name not in weights:
             raise ValueError(f"{name}: the exporter left no initializer of this name.")
         tensor = weights[name]
-        plain = _weight_of(model, name)
+        plain = weight_of(model, name).numpy()
         if not np.array_equal(numpy_helper.to_array(tensor), plain):
             raise ValueError(f"{name}: the exporter changed the weight.")
         proto.graph.initializer.remove(tensor)
@@ -101,7 +101,7 @@ def audit(path, model, inputs):
     found = session.run(names, given)
     layers = []
     for name, theirs in zip(names, found, strict=True):
-        ours = _weight_of(model, name)
+        ours = weight_of(model, name).numpy()
         layers.append(
             {
                 "layer": name.removesuffix(".weight"),
@@ -144,11 +144,6 @@ def _exported(model, example):
         dynamic_axes={"input": {0: "n"}, "scores": {0: "n"}},
     )
     return onnx.load_from_string(buffer.getvalue())
-
-
-def _weight_of(model, name):
-    layer, _, attribute = name.rpartition(".")
-    return getattr(model.get_submodule(layer), attribute).detach().numpy()
 
 
 def _computed(name, found):

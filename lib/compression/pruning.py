@@ -4,7 +4,7 @@ import numpy as np
 
 from ..clustering import Prepared, flat_array
 from ..optimal import inertia_curve
-from .entropy import Cells, cells_between
+from .entropy import as_prepared, cells_between
 
 
 def pruned_cells(weights, sparsity, n_clusters):
@@ -35,7 +35,7 @@ def pruned_cells(weights, sparsity, n_clusters):
         raise ValueError(f"sparsity={sparsity} must be at least 0 and below 1.")
     if n_clusters < 2:
         raise ValueError(f"n_clusters={n_clusters} must be at least 2: one is that of 0.")
-    prepared = weights if isinstance(weights, Prepared) else Prepared(weights)
+    prepared = as_prepared(weights)
     values = flat_array(prepared.weights)
     largest = _largest_pruned(values, sparsity)
     sides = [values[values < -largest], values[values > largest]]
@@ -45,12 +45,8 @@ def pruned_cells(weights, sparsity, n_clusters):
     beyond = np.nextafter(values.dtype.type(largest), values.dtype.type(np.inf))
     cuts = np.concatenate([below, [-largest, beyond], above])
     cells = cells_between(prepared.ordered, cuts)
-    if np.diff(prepared.ordered.rank([-largest, beyond]))[0] == 0:
-        return cells
-    centers, zero = cells.centers.copy(), np.searchsorted(cells.cuts, -largest, side="right")
-    inertia = cells.inertia + cells.counts[zero] * centers[zero] ** 2
-    centers[zero] = 0.0
-    return Cells(cells.cuts, centers, cells.counts, float(inertia))
+    n_zeros = np.diff(prepared.ordered.rank([-largest, beyond]))[0]
+    return cells.with_zero() if n_zeros else cells
 
 
 def _largest_pruned(values, sparsity):

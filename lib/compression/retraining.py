@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from ..clustering import Prepared
 from ..codebook import SharedWeight
 from ..engine.lookup import rounded
-from ..sharing import install, shared_parameters
+from ..sharing import install, shared_parameters, weight_of
 
 WARM_UP_STEPS = 10
 
@@ -61,7 +61,7 @@ def train_centers(
     """
     found = {id(p.original): (name, p.original) for name, p in shared_parameters(model).items()}
     groups = [
-        {"params": [centers], "lr": rate * _weight(model, name).std().item()}
+        {"params": [centers], "lr": rate * weight_of(model, name).std().item()}
         for name, centers in found.values()
     ]
     return _train(
@@ -71,11 +71,6 @@ def train_centers(
         labels,
         *(epochs, batch_size, seed, progress, after_epoch),
     )
-
-
-def _weight(model, name):
-    layer, _, attribute = name.rpartition(".")
-    return getattr(model.get_submodule(layer), attribute).detach()
 
 
 def train_through(
@@ -136,13 +131,14 @@ class _Behind:
             if isinstance(getattr(module, "weight", None), nn.Parameter):
                 cells = cells_of(name, Prepared(module.weight))
                 if cells is not None:
+                    self.cells[name] = cells
                     self.latent[name] = nn.Parameter(module.weight.detach().clone())
         if not self.latent:
             raise ValueError("cells_of gave no layer any cells: there is nothing to train.")
 
     def before(self):
         """Give the model the shared weights."""
-        if self.step % self.refit_every == 0:
+        if self.step > 0 and self.step % self.refit_every == 0:
             self.refit()
         self.step += 1
         for name, latent in self.latent.items():

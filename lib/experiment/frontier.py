@@ -105,7 +105,7 @@ class Compressor:
         self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
         self.n_weights = {name: weight.numel() for name, weight in weights.items()}
         self._features = (None, None)
-        self.float_top1 = self.top1(self.predictions(network))
+        self.float_right = self.right(network)
 
     def compressed(self, recipe, scope):
         """The network with the layers of a scope shared, and the seconds that took."""
@@ -118,7 +118,7 @@ class Compressor:
             compression.correct(model, self.network, self.batches)
         return model, time.perf_counter() - start
 
-    def retrained(self, conv_bits, linear_bits, epochs, title="retraining"):
+    def retrained(self, conv_bits, linear_bits, epochs):
         """The network with its classifier trained through, and the seconds that took.
 
         Entropy-constrained cells everywhere. The convolutions are corrected and stay; the
@@ -146,7 +146,7 @@ class Compressor:
             features,
             images.labels,
             epochs=epochs,
-            progress=lambda steps: progress(steps, title),
+            progress=lambda steps: progress(steps, "retraining"),
         )
         return model, time.perf_counter() - start
 
@@ -181,46 +181,35 @@ class Compressor:
         assert len(rows) == len(names)  # every layer of the scope is shared
         size = sum(row["bytes"] for row in rows)
         path = path.rename(self.folder / name.format(size))
-        predictions = self.predictions(loaded)
-        right = int((predictions == self.images.labels).sum())
-        low, high = wilson_interval(right, len(self.images))
-        before = sum(self.n_weights[layer] for layer in SCOPES[scope])
-        return {
-            "scope": scope,
-            "method": method,
-            "retrained": retrained,
-            "pruned": pruned,
-            "bytes": size,
-            "ratio": 4 * before / size,
-            "bits_per_weight": 8 * size / before,
-            "top1": 100 * right / len(self.images),
-            "low": low,
-            "high": high,
-            "top1_drop": self.float_top1 - 100 * right / len(self.images),
-            "seconds": seconds,
-            "file": path.name,
-        }
+        how = {"retrained": retrained, "pruned": pruned, "seconds": seconds, "file": path.name}
+        return self._row(scope, method, size, self.right(loaded)) | how
 
     def float_row(self, scope):
         """The float network as a row."""
-        before = sum(self.n_weights[layer] for layer in SCOPES[scope])
-        right = round(self.float_top1 * len(self.images) / 100)
-        low, high = wilson_interval(right, len(self.images))
+        how = {"retrained": False, "pruned": False, "seconds": None, "file": None}
+        return self._row(scope, "float", 4 * self._n_weights_of(scope), self.float_right) | how
+
+    def _row(self, scope, method, size, right):
+        n_weights, n_images = self._n_weights_of(scope), len(self.images)
+        low, high = wilson_interval(right, n_images)
         return {
             "scope": scope,
-            "method": "float",
-            "retrained": False,
-            "pruned": False,
-            "bytes": 4 * before,
-            "ratio": 1.0,
-            "bits_per_weight": 32.0,
-            "top1": self.float_top1,
+            "method": method,
+            "bytes": size,
+            "ratio": 4 * n_weights / size,
+            "bits_per_weight": 8 * size / n_weights,
+            "top1": 100 * right / n_images,
             "low": low,
             "high": high,
-            "top1_drop": 0.0,
-            "seconds": None,
-            "file": None,
+            "top1_drop": 100 * (self.float_right - right) / n_images,
         }
+
+    def _n_weights_of(self, scope):
+        return sum(self.n_weights[layer] for layer in SCOPES[scope])
+
+    def right(self, network):
+        """Number of test images that a network classifies rightly."""
+        return int((self.predictions(network) == self.images.labels).sum())
 
     def predictions(self, network):
         """Top-1 class of each test image, int64; cached under what it is computed from."""
@@ -241,10 +230,6 @@ class Compressor:
                 found = extract_features(convolutions, images.pixels, f"features of {images.name}")
             self._features = key, found
         return self._features[1]
-
-    def top1(self, predictions):
-        """Percent of the test images that are right."""
-        return 100 * (predictions == self.images.labels).double().mean().item()
 
 
 def uniform_at_bits(prepared, bits):
