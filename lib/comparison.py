@@ -30,8 +30,20 @@ TOLERANCES = {
         {"top1": (1.0, 0), "inertia": (0, 1e-3)},
     ),
     "claims": ("claim scope network baseline", {"verdict": None}),
+    "claims_retrained": ("claim scope network baseline", {"verdict": None}),
     "bench": ("array n_weights peer n_clusters repeat", {"relative_inertia": (0, 1e-2)}),
     "frontier": ("scope method retrained pruned file", {"top1": (1.0, 0), "bytes": (0, 0.02)}),
+    "retraining": ("way init bits epoch", {"test_top1": (1.0, 0)}),
+    "rates": (
+        "layer cells n_clusters",
+        {"bits_per_weight": (0, 0.01), "relative_distortion": (0, 0.01)},
+    ),
+    "allocation": (
+        "scope criterion bits allocation layer",
+        {"n_clusters": (2, 0.1), "distortion": (0, 0.02), "top1": (1.5, 0)},
+    ),
+    "distortion": ("scope bits weighting compensated corrected", {"top1": (1.5, 0)}),
+    "runtimes": ("form", {"bytes": (0, 0.02), "top1": (1.5, 0)}),
     "sizes": ("file layer", {"bytes": (0, 0.02)}),
     "gaps": ("layer n_clusters", {"gap": (1e-4, 0)}),
 }

@@ -44,7 +44,6 @@ PEERS = {
 }
 # Ways to compress keep theirs; whatever is retrained is filled, else hollow.
 METHODS = {
-    "float": ("0.4", ""),
     "k-means": (COLORS["weight-distribution"], "P"),
     "k-means, corrected": (COLORS["weight-distribution"], "X"),
     "pruned": (COLORS["density"], "<"),
@@ -53,7 +52,15 @@ METHODS = {
     "uniform, corrected": (COLORS["linear"], "D"),
     "entropy-constrained": (COLORS["optimal"], "o"),
     "entropy-constrained, corrected": (COLORS["optimal"], "*"),
-    "trained through": (COLORS["random"], "^"),
+    "classifier trained": (COLORS["random"], "^"),
+    "pruned, classifier trained": (COLORS["density"], "^"),
+    "trained": (COLORS["random"], "p"),
+}
+FLOATS = {"float": ":", "float, trained": "--"}  # networks without shared weights: lines
+CELLS = {
+    "k-means": (COLORS["weight-distribution"], "P"),
+    "uniform": (COLORS["linear"], "s"),
+    "entropy-constrained": (COLORS["optimal"], "o"),
 }
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
@@ -358,7 +365,7 @@ def _legend(figure, extra=()):
 
 
 def plot_frontier(frontier):
-    """Size against accuracy, a panel a scope: every way to compress, the float network dotted."""
+    """Size against accuracy, a panel a scope: every way to compress; float networks are lines."""
     scopes = [scope for scope in ("conv", "all") if scope in set(frontier["scope"])]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -366,8 +373,10 @@ def plot_frontier(frontier):
         )
         for axis, scope in zip(axes[0], scopes, strict=True):
             rows = frontier[frontier["scope"] == scope]
-            floats, files = rows[rows["method"] == "float"], rows[rows["method"] != "float"]
-            axis.axhline(floats["top1"].iloc[0], color="0.4", linestyle=":", linewidth=1)
+            files = rows[rows["file"].notna()]
+            for method, style in FLOATS.items():
+                for top1 in rows.loc[rows["method"] == method, "top1"]:
+                    axis.axhline(top1, color="0.4", linestyle=style, linewidth=1)
             for method, part in files.groupby("method", sort=False):
                 _frontier_line(axis, method, part.sort_values("ratio"))
             axis.set(xscale="log", title=scope, xlabel="times smaller than float32")
@@ -377,10 +386,16 @@ def plot_frontier(frontier):
         axes[0, 0].set_ylabel("top-1 (%)")
         lowest = frontier["top1"].max() - 12
         axes[0, 0].set_ylim(bottom=max(lowest, frontier["top1"].min() - 0.5))
+        present = set(frontier["method"])
         handles = [
-            Line2D([], [], color=color, marker=marker, linestyle="-" if marker else ":", label=name)
+            Line2D([], [], color=color, marker=marker, label=name)
             for name, (color, marker) in METHODS.items()
-            if name in set(frontier["method"])
+            if name in present
+        ]
+        handles += [
+            Line2D([], [], color="0.4", linestyle=style, label=name)
+            for name, style in FLOATS.items()
+            if name in present
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=3, columnspacing=1)
     return figure
@@ -393,3 +408,138 @@ def _frontier_line(axis, method, rows):
     for x, y, filled in zip(rows["ratio"], rows["top1"], rows["retrained"], strict=True):
         face = color if filled else "white"
         axis.plot(x, y, marker, color=color, markerfacecolor=face, zorder=3)
+
+
+def plot_retraining(retraining):
+    """Top-1 by epoch of retraining, a panel each for bits (columns) and ways (rows)."""
+    ways, bits = list(dict.fromkeys(retraining["way"])), sorted(retraining["bits"].unique())
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(ways),
+            len(bits),
+            figsize=(WIDTH_IN, 0.6 + 2.1 * len(ways)),
+            sharex=True,
+            sharey="col",
+            squeeze=False,
+        )
+        for line, way in zip(axes, ways, strict=True):
+            for axis, b in zip(line, bits, strict=True):
+                rows = retraining[(retraining["way"] == way) & (retraining["bits"] == b)]
+                for init in INITS:
+                    part = rows[rows["init"] == init]
+                    axis.plot(
+                        part["epoch"], part["test_top1"], MARKERS[init] + "-", color=COLORS[init]
+                    )
+                axis.set(title=f"{way}, {b} bits")
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.supxlabel("epochs of retraining", fontsize=8)
+        figure.supylabel("top-1 (%)", fontsize=8)
+        _legend(figure)
+    return figure
+
+
+def plot_rates(rates):
+    """Error against real bits a weight, a panel a layer, by kind of cells."""
+    layers = _layers(rates)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            -(-len(layers) // 4), min(4, len(layers)), figsize=(WIDTH_IN, 3.6), squeeze=False
+        )
+        for axis, layer in zip(axes.flat, layers, strict=False):
+            for name, (color, marker) in CELLS.items():
+                rows = rates[(rates["layer"] == layer) & (rates["cells"] == name)]
+                axis.plot(
+                    rows["bits_per_weight"],
+                    rows["relative_distortion"],
+                    marker + "-",
+                    color=color,
+                    markersize=3,
+                )
+            axis.set(yscale="log", title=layer)
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for axis in axes.flat[len(layers) :]:
+            axis.remove()
+        figure.supxlabel("bits a weight in the file", fontsize=8)
+        figure.supylabel("squared error / variance", fontsize=8)
+        handles = [
+            Line2D([], [], color=color, marker=marker, label=name)
+            for name, (color, marker) in CELLS.items()
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+def plot_allocation(allocation):
+    """Bits of each layer by budget, and what they are worth: a row a scope."""
+    rows = allocation[allocation["bits"].notna()]
+    scopes = [scope for scope in ("conv", "all") if scope in set(rows["scope"])]
+    looks = {
+        ("uniform", "squared error"): (COLORS["linear"], "s", "uniform"),
+        ("uniform", "fisher"): (COLORS["density"], "D", "uniform, Fisher"),
+        ("allocated", "squared error"): (COLORS["optimal"], "*", "allocated"),
+        ("allocated", "fisher"): (COLORS["random"], "o", "allocated, Fisher"),
+    }
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(scopes), 2, figsize=(WIDTH_IN, 0.5 + 2.1 * len(scopes)), squeeze=False
+        )
+        for line, scope in zip(axes, scopes, strict=True):
+            part = rows[rows["scope"] == scope]
+            layers, least = _layers(part), part["bits"].min()
+            for (how, criterion), (color, marker, _) in looks.items():
+                same = part[(part["allocation"] == how) & (part["criterion"] == criterion)]
+                first = same[same["bits"] == least].set_index("layer").reindex(layers)
+                line[0].plot(layers, np.log2(first["n_clusters"]), marker, color=color)
+                whole = same.drop_duplicates("bits").sort_values("bits")
+                line[1].plot(whole["bits"], whole["top1"], marker + "-", color=color)
+                line[1].vlines(whole["bits"], whole["low"], whole["high"], color=color, alpha=0.5)
+            line[0].set(title=f"{scope}, {least:.0f} bits on average", ylabel="log2 of the centers")
+            line[1].set(title=scope, xlabel="bits a weight of the budget", ylabel="top-1 (%)")
+            line[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [
+            Line2D([], [], color=color, marker=marker, linestyle="", label=label)
+            for color, marker, label in looks.values()
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    return figure
+
+
+def plot_distortion(distortion):
+    """Top-1 of every combination of remedies, a panel a scope and number of bits."""
+    rows = distortion.assign(
+        remedy=[
+            " + ".join(
+                ([] if weighting == "none" else [f"{weighting}-weighted"])
+                + ["compensated"] * compensated
+                + ["corrected"] * corrected
+            )
+            or "plain"
+            for weighting, compensated, corrected in zip(
+                distortion["weighting"],
+                distortion["compensated"],
+                distortion["corrected"],
+                strict=True,
+            )
+        ]
+    )
+    remedies = list(dict.fromkeys(rows["remedy"]))
+    panels = sorted(set(zip(rows["bits"], rows["scope"], strict=True)), key=lambda p: (p[0], p[1]))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1,
+            len(panels),
+            figsize=(WIDTH_IN, 0.8 + 0.2 * len(remedies)),
+            sharey=True,
+            squeeze=False,
+        )
+        for axis, (bits, scope) in zip(axes[0], panels, strict=True):
+            part = rows[(rows["bits"] == bits) & (rows["scope"] == scope)].set_index("remedy")
+            part = part.reindex(remedies)
+            height = np.arange(len(remedies))
+            axis.hlines(height, part["low"], part["high"], color="0.6", linewidth=1)
+            axis.plot(part["top1"], height, "o", color=COLORS["weight-distribution"])
+            axis.set(title=f"{scope}, {bits} bits")
+        axes[0, 0].set_yticks(range(len(remedies)), remedies)
+        axes[0, 0].invert_yaxis()
+        figure.supxlabel("top-1 (%)", fontsize=8)
+    return figure

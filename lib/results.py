@@ -27,9 +27,18 @@ COLUMNS = {
         "accuracy": "network scope init gamma revise bits seed max_iter top1 top5 low high "
         "n_images top1_drop inertia bytes ratio",
         "claims": "claim scope network baseline paper measured relative low high verdict",
+        "claims_retrained": "claim scope network baseline paper measured relative low high verdict",
         "bench": "array n_array n_weights peer n_clusters repeat seconds peak_mib relative_inertia",
         "frontier": "scope method retrained pruned bytes ratio bits_per_weight top1 low high "
-        "top1_drop seconds file",
+        "top1_drop held_out_drop chosen seconds file",
+        "retraining": "way init bits epoch train_loss held_out_top1 test_top1 seconds",
+        "rates": "layer cells n_clusters entropy bytes bits_per_weight relative_distortion",
+        "allocation": "scope criterion bits allocation layer n_weights n_clusters bytes distortion "
+        "total_bytes top1 low high top1_drop",
+        "distortion": "scope bits weighting compensated corrected bytes top1 low high top1_drop "
+        "seconds",
+        "runtimes": "form bytes ratio load_seconds latency_ms latency_ms_low latency_ms_high top1 "
+        "low high agreement",
         "sizes": "file layer n_weights n_clusters coding entropy bits_per_weight bytes_before "
         "label_bytes codebook_bytes bytes ratio",
         "gaps": "layer n_weights n_clusters inertia bound gap",

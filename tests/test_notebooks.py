@@ -32,7 +32,7 @@ def tracked(folder):
 class TestSources:
     def test_there_are_notebooks_and_experiments(self):
         assert len(NOTEBOOKS) >= 6
-        assert {"smoke", "embedded", "full", "bench"} <= set(EXPERIMENTS)
+        assert {"smoke", "embedded", "full", "bench", "compress"} <= set(EXPERIMENTS)
 
     @each_notebook
     def test_no_outputs(self, notebook):
@@ -81,8 +81,8 @@ class TestParameterFiles:
 
     @pytest.mark.parametrize("experiment", ["embedded", "full"])
     def test_the_study_is_all_that_reads_the_paper(self, experiment):
-        others = ["06-bench", "07-frontier"]
-        assert [*runs.load_experiment(experiment).notebooks, *others] == NAMES
+        listed = list(runs.load_experiment(experiment).notebooks)
+        assert [name for name in listed if name < "06"] == NAMES[:5]
 
     @each_experiment
     def test_description_and_experiment(self, experiment):
@@ -132,7 +132,8 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert tuple(table.columns) == results.COLUMNS[name]
         assert len(table) > 0
     drawn = {path.name for path in (folder / "figures").iterdir()}
-    names = "training densities iterations inertia accuracy claims bench growth frontier"
+    names = "training densities iterations inertia accuracy claims bench growth frontier "
+    names += "retraining rates allocation distortion"
     for name in names.split():
         assert {f"{name}.pdf", f"{name}.png"} <= drawn
     for layer in ("conv1", "conv2", "fc8"):

@@ -6,7 +6,7 @@ from .entropy import entropy_constrained_cells, uniform_cells
 from .file import FileError, about, describe, load, save, size_table
 from .onnx import export_onnx
 from .pruning import pruned_cells
-from .retraining import install_cells, train_centers, train_through
+from .retraining import install_cells, train_centers, train_plain, train_through
 
 __all__ = [
     "FileError",
@@ -26,6 +26,7 @@ __all__ = [
     "save",
     "size_table",
     "train_centers",
+    "train_plain",
     "train_through",
     "uniform_cells",
 ]

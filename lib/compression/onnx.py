@@ -50,7 +50,7 @@ def export_onnx(model, path, example):
     for name, found in shared.items():
         if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
             raise ValueError(f"{name}: one codebook of at most {MOST_CENTERS} centers a layer.")
-    proto = _exported(model, example)
+    proto = exported(model, example)
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = []
     for name, found in shared.items():
@@ -128,8 +128,8 @@ def run_onnx(path, inputs, batch_size=100):
     return torch.from_numpy(np.concatenate(parts))
 
 
-def _exported(model, example):
-    """The model with plain weights, as torch exports it."""
+def exported(model, example):
+    """The model with plain weights, as torch exports it; an onnx.ModelProto."""
     plain = plain_weights(copy.deepcopy(model)).eval()
     buffer = io.BytesIO()
     torch.onnx.export(

@@ -29,6 +29,7 @@ def train_centers(
     batch_size=128,
     rate=0.01,
     seed=0,
+    dtype=torch.float32,
     progress=iter,
     after_epoch=None,
 ):
@@ -48,6 +49,8 @@ def train_centers(
         thousand in another. Linear to 0.
     seed : int
         Of the order and of dropout.
+    dtype : torch.dtype
+        Of the passes: with torch.bfloat16 they run under autocast.
     progress : callable
         Wraps the steps of an epoch.
     after_epoch : callable, optional
@@ -69,7 +72,7 @@ def train_centers(
         torch.optim.Adam(groups),
         features,
         labels,
-        *(epochs, batch_size, seed, progress, after_epoch),
+        *(epochs, batch_size, seed, dtype, progress, after_epoch),
     )
 
 
@@ -85,6 +88,7 @@ def train_through(
     momentum=0.9,
     refit_every=20,
     seed=0,
+    dtype=torch.float32,
     progress=iter,
     after_epoch=None,
 ):
@@ -101,7 +105,7 @@ def train_through(
     rate : float
         Of SGD, after 10 steps of warm-up; linear to 0.
     refit_every : int
-    features, labels, epochs, batch_size, momentum, seed, progress, after_epoch
+    features, labels, epochs, batch_size, momentum, seed, dtype, progress, after_epoch
         As of `train_centers`. After an epoch the model has the shared weights.
 
     Returns
@@ -116,9 +120,45 @@ def train_through(
         if layer.bias is not None
     ]
     optimizer = torch.optim.SGD([*behind.latent.values(), *biases], rate, momentum=momentum)
-    settings = (epochs, batch_size, seed, progress, after_epoch)
+    settings = (epochs, batch_size, seed, dtype, progress, after_epoch)
     _train(model, optimizer, features, labels, *settings, behind)
     return behind.install()
+
+
+def train_plain(
+    model,
+    parameters,
+    features,
+    labels,
+    *,
+    epochs=1,
+    batch_size=128,
+    rate=0.01,
+    momentum=0.9,
+    seed=0,
+    dtype=torch.float32,
+    progress=iter,
+):
+    """Train a model that shares nothing just as `train_through` does, to compare it with.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In place.
+    parameters : sequence of nn.Parameter
+        Of the model; the others stay.
+    features, labels, epochs, batch_size, rate, momentum, seed, dtype, progress
+        As of `train_through`.
+
+    Returns
+    -------
+    nn.Module
+        The model, in evaluation mode.
+    """
+    optimizer = torch.optim.SGD(list(parameters), rate, momentum=momentum)
+    return _train(
+        model, optimizer, features, labels, *(epochs, batch_size, seed, dtype, progress, None)
+    )
 
 
 class _Behind:
@@ -202,9 +242,19 @@ def install_cells(model, layer, prepared, cells):
 
 
 def _train(
-    model, optimizer, features, labels, epochs, batch_size, seed, progress, after_epoch, behind=None
+    model,
+    optimizer,
+    features,
+    labels,
+    epochs,
+    batch_size,
+    seed,
+    dtype,
+    progress,
+    after_epoch,
+    behind=None,
 ):
-    """The loop that both ways share."""
+    """The loop that all ways share."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     steps, step = epochs * -(-len(features) // batch_size), 0
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -227,8 +277,9 @@ def _train(
                 if behind is not None:
                     behind.before()
                 optimizer.zero_grad(set_to_none=True)
-                scores = model(features[batch].float().to(device))
-                loss = cross_entropy(scores, labels[batch].to(device))
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    scores = model(features[batch].float().to(device))
+                loss = cross_entropy(scores.float(), labels[batch].to(device))
                 loss.backward()
                 if behind is not None:
                     behind.after()

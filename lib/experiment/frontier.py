@@ -27,13 +27,16 @@ from .network import (
     extract_features,
     logits,
     numerics_key,
+    precision,
     prepare,
 )
 from .progress import progress
 from .training import CACHE
 
 BATCH = 100
+MOST_LOST = 0.5  # points of held-out top-1, of a file that is chosen
 ABOUT = "lib.experiment.network:alexnet"  # into what the files are loaded
+JUDGED = ("held-out", "test")  # splits on which files are evaluated: to choose, and to report
 CELLS = ("k-means", "pruned", "uniform", "entropy-constrained")
 SPARSITY = 0.9  # of the classifier's layers but the last, where cells are "pruned"
 
@@ -80,6 +83,57 @@ class Recipe:
         return self.linear_bits if layer in LINEARS else self.conv_bits
 
 
+@dataclasses.dataclass(frozen=True)
+class Retraining:
+    """A way to compress while training goes on behind the shared weights.
+
+    Attributes
+    ----------
+    cells : {"entropy-constrained", "pruned"}
+    conv_bits, linear_bits : float
+        As of `Recipe`. What a bit is worth is what gives them before training.
+    epochs : int
+    trained : {"classifier", "conv", "all"}
+        Layers that train. Of "classifier" the convolutions are compressed as a corrected `Recipe`
+        would, and stay; of "conv" the classifier stays as it is, in float32.
+    """
+
+    cells: str
+    conv_bits: float
+    linear_bits: float
+    epochs: int
+    trained: str
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("cells", self.cells, ("entropy-constrained", "pruned")),
+            ("trained", self.trained, ("classifier", *SCOPES)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is unknown: choose from {', '.join(known)}.")
+
+    @property
+    def recipe(self):
+        """The same without training."""
+        return Recipe(self.cells, self.conv_bits, self.linear_bits, corrected=True)
+
+    @property
+    def scope(self):
+        """Of the layers that share weights."""
+        return "conv" if self.trained == "conv" else "all"
+
+    @property
+    def method(self):
+        """Its name in tables."""
+        what = "classifier trained" if self.trained == "classifier" else "trained"
+        return "pruned, " * (self.cells == "pruned") + what
+
+    @property
+    def layers(self):
+        """Those that train."""
+        return LINEARS if self.trained == "classifier" else SCOPES[self.trained]
+
+
 class Compressor:
     """Compresses one network, each layer prepared once, and evaluates what it made.
 
@@ -91,21 +145,25 @@ class Compressor:
     n_calibration : int
         First training images, which corrections are fitted on; their labels are not used.
     n_images : int
-        First test images.
+        First test images, which nothing is chosen by.
     n_train : int, optional
         First training images, which retraining sees; all by default.
     """
 
     def __init__(self, network, experiment, n_calibration, n_images, n_train=None):
         self.network, self.folder = network, results_folder(experiment) / "files"
-        self.images, self.n_train = load_images("test", n_images), n_train
+        self.images = {
+            "train": load_images("train", n_train),
+            "held-out": load_images("held-out"),
+            "test": load_images("test", n_images),
+        }
         pixels = load_images("train", n_calibration).pixels
         self.batches = [prepare(batch) for batch in pixels.split(BATCH)]
         weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
         self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
         self.n_weights = {name: weight.numel() for name, weight in weights.items()}
-        self._features = (None, None)
-        self.float_right = self.right(network)
+        self._features = {}
+        self.float_right = {split: self.right(network, split) for split in JUDGED}
 
     def compressed(self, recipe, scope):
         """The network with the layers of a scope shared, and the seconds that took."""
@@ -118,37 +176,67 @@ class Compressor:
             compression.correct(model, self.network, self.batches)
         return model, time.perf_counter() - start
 
-    def retrained(self, conv_bits, linear_bits, epochs):
-        """The network with its classifier trained through, and the seconds that took.
-
-        Entropy-constrained cells everywhere. The convolutions are corrected and stay; the
-        classifier learns on what they compute of the training images. What a bit is worth is what
-        gives `linear_bits` before training. The zero of fc6 and fc7 is exact: they are pruned.
-        """
+    def retrained(self, retraining):
+        """The network with weights trained through, and the seconds that took."""
         start = time.perf_counter()
-        recipe = Recipe("entropy-constrained", conv_bits, linear_bits, corrected=True)
-        model, _ = self.compressed(recipe, "conv")
-        images = load_images("train", self.n_train)
-        features = self.features(model.features, images).half()
-        multipliers = {
-            LINEARS[name].removeprefix("classifier."): self.multiplier(name, recipe.bits(name))
-            for name in LINEARS
-        }
-
-        def cells_of(name, prepared):
-            if name not in multipliers:
-                return None
-            return compression.entropy_constrained_cells(prepared, multipliers[name]).with_zero()
-
+        model, images = copy.deepcopy(self.network), self.images["train"]
+        if retraining.trained == "classifier":
+            model, _ = self.compressed(retraining.recipe, "conv")
+            trained, inputs = model.classifier, self.features(model.features, images).half()
+        else:
+            trained, inputs = OnPixels(model), images.pixels
         compression.train_through(
-            model.classifier,
-            cells_of,
-            features,
+            trained,
+            self._followed(retraining, trained, model),
+            inputs,
             images.labels,
-            epochs=epochs,
-            progress=lambda steps: progress(steps, "retraining"),
+            **self._training(retraining),
         )
         return model, time.perf_counter() - start
+
+    def trained_float(self, retraining):
+        """The float network with the same layers trained alike, and the seconds that took."""
+        start = time.perf_counter()
+        model, images = copy.deepcopy(self.network), self.images["train"]
+        layers = [model.get_submodule(LAYERS[name]) for name in retraining.layers]
+        parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
+        if retraining.trained == "classifier":
+            trained, inputs = model.classifier, self.features(model.features, images).half()
+        else:
+            trained, inputs = OnPixels(model), images.pixels
+        compression.train_plain(
+            trained, parameters, inputs, images.labels, **self._training(retraining)
+        )
+        return model, time.perf_counter() - start
+
+    def _training(self, retraining):
+        """Options of training; whole networks in the precision that features are computed in."""
+        return {
+            "epochs": retraining.epochs,
+            "dtype": torch.float32 if retraining.trained == "classifier" else precision(),
+            "progress": lambda steps: progress(steps, retraining.method),
+        }
+
+    def _followed(self, retraining, trained, model):
+        """Cells of the layers that train, as their weights move."""
+        recipe = retraining.recipe
+        wanted = {model.get_submodule(LAYERS[name]): name for name in retraining.layers}
+        names = {path: wanted[layer] for path, layer in trained.named_modules() if layer in wanted}
+        multipliers = {}
+        if recipe.cells == "entropy-constrained":
+            multipliers = {
+                name: self.multiplier(name, recipe.bits(name)) for name in names.values()
+            }
+
+        def cells_of(path, prepared):
+            if (name := names.get(path)) is None:
+                return None
+            if name not in multipliers:
+                return self.cells(name, recipe.cells, recipe.bits(name), prepared)
+            cells = compression.entropy_constrained_cells(prepared, multipliers[name])
+            return cells.with_zero() if name in LINEARS else cells
+
+        return cells_of
 
     def multiplier(self, name, bits):
         """What a bit of a layer's labels is worth, so that they have so many."""
@@ -158,9 +246,9 @@ class Compressor:
 
         return multiplier_for_bits([self.n_weights[name]], bits, cells_at, tol=0.01)
 
-    def cells(self, name, kind, bits):
-        """Cells of a layer's weights at so many bits."""
-        prepared = self.prepared[name]
+    def cells(self, name, kind, bits, prepared=None):
+        """Cells of a layer's weights, or of others in their place, at so many bits."""
+        prepared = prepared or self.prepared[name]
         if kind == "pruned" and name in ("fc6", "fc7"):
             return compression.pruned_cells(prepared, SPARSITY, 2 ** int(bits))
         if kind in ("k-means", "pruned"):
@@ -172,51 +260,66 @@ class Compressor:
 
     def row(self, model, scope, method, seconds, *, retrained=False, pruned=False):
         """Save a shared network, load it back, evaluate that: a row of the table `frontier`."""
-        name = f"{scope}-{method}-{{}}.safetensors".replace(", ", "-").replace(" ", "-")
+        path, size = self.saved(model, scope)
+        loaded = compression.load(path, alexnet())
+        name = f"{scope}-{method}-{size}.safetensors".replace(", ", "-").replace(" ", "-")
+        path = path.rename(self.folder / name)
+        how = {"retrained": retrained, "pruned": pruned, "seconds": seconds, "file": path.name}
+        return self._row(scope, method, size, loaded) | how
+
+    def saved(self, model, scope):
+        """A file of a shared network, and bytes of the scope's layers in it."""
         path = self.folder / "new.safetensors"
         compression.save(model, path, about=ABOUT)
-        loaded = compression.load(path, alexnet())
         names = [LAYERS[layer] for layer in SCOPES[scope]]
         rows = [row for row in compression.describe(path) if row["layer"] in names]
         assert len(rows) == len(names)  # every layer of the scope is shared
-        size = sum(row["bytes"] for row in rows)
-        path = path.rename(self.folder / name.format(size))
-        how = {"retrained": retrained, "pruned": pruned, "seconds": seconds, "file": path.name}
-        return self._row(scope, method, size, self.right(loaded)) | how
+        return path, sum(row["bytes"] for row in rows)
 
-    def float_row(self, scope):
-        """The float network as a row."""
-        how = {"retrained": False, "pruned": False, "seconds": None, "file": None}
-        return self._row(scope, "float", 4 * self._n_weights_of(scope), self.float_right) | how
+    def float_row(self, scope, model=None, seconds=None):
+        """The float network, or that trained further, as a row."""
+        retrained = model is not None
+        method = "float, trained" if retrained else "float"
+        how = {"retrained": retrained, "pruned": False, "seconds": seconds, "file": None}
+        return self._row(scope, method, 4 * self._n_weights_of(scope), model or self.network) | how
 
-    def _row(self, scope, method, size, right):
-        n_weights, n_images = self._n_weights_of(scope), len(self.images)
-        low, high = wilson_interval(right, n_images)
+    def _row(self, scope, method, size, model):
+        n_weights = self._n_weights_of(scope)
         return {
             "scope": scope,
             "method": method,
             "bytes": size,
             "ratio": 4 * n_weights / size,
             "bits_per_weight": 8 * size / n_weights,
-            "top1": 100 * right / n_images,
-            "low": low,
-            "high": high,
-            "top1_drop": 100 * (self.float_right - right) / n_images,
-        }
+        } | self.judged(model)
+
+    def judged(self, model, splits=JUDGED):
+        """Columns of accuracy in percent: on test images, and what is lost on held-out ones."""
+        found = {}
+        for split in splits:
+            n, right = len(self.images[split]), self.right(model, split)
+            lost = 100 * (self.float_right[split] - right) / n
+            if split == "test":
+                low, high = wilson_interval(right, n)
+                found |= {"top1": 100 * right / n, "low": low, "high": high, "top1_drop": lost}
+            else:
+                found["held_out_drop"] = lost
+        return found
 
     def _n_weights_of(self, scope):
         return sum(self.n_weights[layer] for layer in SCOPES[scope])
 
-    def right(self, network):
-        """Number of test images that a network classifies rightly."""
-        return int((self.predictions(network) == self.images.labels).sum())
+    def right(self, network, split):
+        """Number of a split's images that a network classifies rightly."""
+        return int((self.predictions(network, split) == self.images[split].labels).sum())
 
-    def predictions(self, network):
-        """Top-1 class of each test image, int64; cached under what it is computed from."""
-        key = _digest(network, numerics_key())
-        path = CACHE / "predictions" / f"{key}-{len(self.images)}-top1.safetensors"
+    def predictions(self, network, split="test"):
+        """Top-1 class of each image, int64; cached under what it is computed from."""
+        images = self.images[split]
+        key = _digest(network, split, len(images), numerics_key())
+        path = CACHE / "predictions" / f"{key}-top1.safetensors"
         if not path.exists():
-            features = self.features(network.features, self.images)
+            features = self.features(network.features, images)
             with parametrize.cached():
                 top = logits(network.classifier, features).argmax(1)
             write_atomically(path, to_bytes({"top": top.to(torch.uint8)}))
@@ -224,12 +327,46 @@ class Compressor:
 
     def features(self, convolutions, images):
         """Features of images; those of the last convolutions asked for are kept."""
-        key = _digest(convolutions, images.name, len(images))
-        if self._features[0] != key:
+        key = _digest(convolutions)
+        if key not in self._features:
+            self._features = {key: {}}
+        kept = self._features[key]
+        if images.name not in kept:
             with parametrize.cached():
-                found = extract_features(convolutions, images.pixels, f"features of {images.name}")
-            self._features = key, found
-        return self._features[1]
+                kept[images.name] = extract_features(
+                    convolutions, images.pixels, f"features of {images.name}"
+                )
+        return kept[images.name]
+
+
+class OnPixels(torch.nn.Module):
+    """A network as a function of pixels, to be trained on them."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels):
+        """Class scores."""
+        return self.network(prepare(pixels))
+
+
+def chosen(rows):
+    """Which rows of `frontier` are the smallest files that may be used, by held-out images.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+
+    Returns
+    -------
+    bool array of shape (n,)
+        One row at most of each scope, with and without retraining: the smallest file that loses at
+        most half a point of held-out top-1.
+    """
+    good = rows[rows["file"].notna() & (rows["held_out_drop"] <= MOST_LOST)]
+    smallest = good.sort_values("bytes").groupby(["scope", "retrained"]).head(1)
+    return rows.index.isin(smallest.index)
 
 
 def uniform_at_bits(prepared, bits):

@@ -1,0 +1,65 @@
+"""What each remedy against distortion adds at equal bits: weighting, compensation, correction."""
+
+import copy
+import itertools
+import time
+
+from .. import compression
+from ..compression.entropy import cells_of_centers
+from .network import LAYERS
+from .rates import prepared_by_fisher, prepared_by_inputs
+
+WEIGHTINGS = ("none", "inputs", "fisher")
+
+
+class Remedies:
+    """Applies remedies to one network, alone and together.
+
+    Parameters
+    ----------
+    compressor : lib.experiment.frontier.Compressor
+    weightings : sequence of {"none", "inputs", "fisher"}
+        Of the squared error that centers minimize: not, by the inputs' second moments, or by the
+        diagonal Fisher information.
+    progress : callable
+        Wraps the images of the latter.
+    """
+
+    def __init__(self, compressor, weightings=WEIGHTINGS, progress=iter):
+        if unknown := [name for name in weightings if name not in WEIGHTINGS]:
+            raise ValueError(f"weightings={unknown}: choose from {', '.join(WEIGHTINGS)}.")
+        self.compressor, self.prepared = compressor, {"none": compressor.prepared}
+        if "inputs" in weightings:
+            self.prepared["inputs"] = prepared_by_inputs(compressor)
+        if "fisher" in weightings:
+            self.prepared["fisher"] = prepared_by_fisher(compressor, progress)
+        self.weightings = weightings
+
+    def combinations(self):
+        """Of weighting, compensated and corrected: none first, everything last."""
+        return list(itertools.product(self.weightings, (False, True), (False, True)))
+
+    def rows(self, bits, weighting, compensated, corrected):
+        """Rows of the table `distortion`, one a scope, at 2 ** bits centers a layer."""
+        compressor, start = self.compressor, time.perf_counter()
+        model = copy.deepcopy(compressor.network)
+        for name, prepared in self.prepared[weighting].items():
+            centers = prepared.cluster(2**bits, init="optimal", labels=False).centers
+            cells = cells_of_centers(prepared, centers)
+            compression.install_cells(model, LAYERS[name], prepared, cells)
+        if compensated:
+            compression.compensate(model, compressor.network, compressor.batches)
+        if corrected:
+            compression.correct(model, compressor.network, compressor.batches)
+        seconds = time.perf_counter() - start
+        conv = copy.deepcopy(model)
+        conv.classifier = compressor.network.classifier
+        how = {"weighting": weighting, "compensated": compensated, "corrected": corrected}
+        return [
+            {"scope": scope, "bits": bits}
+            | how
+            | {"bytes": compressor.saved(shared, scope)[1]}
+            | compressor.judged(shared, ["test"])
+            | {"seconds": seconds}
+            for scope, shared in (("all", model), ("conv", conv))
+        ]
