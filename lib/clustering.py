@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .engine import FEW, SHIFT, BinnedWeights, DevicePasses, Passes, SortedWeights, threads
+from .engine import FEW, BinnedWeights, SortedWeights, has_bins, passes_over, threads
 from .engine.keys import thresholds
 from .initialization import INITIALIZATIONS
-from .lloyd import TextbookCells, lloyd, lloyd_in_order
+from .lloyd import lloyd_in_order
 from .optimal import MAX_CLUSTERS as MAX_OPTIMAL
 
 MAX_CLUSTERS = 65_536
@@ -220,12 +220,8 @@ def ordered(weights, sample_weight=None):
     """Weights in order, for any number of initializations and iterations; checks as `cluster`."""
     on_device = torch.is_tensor(weights) and weights.is_cuda
     many = on_device or math.prod(getattr(weights, "shape", ())) > FEW
-    if many and (kind := str(weights.dtype).removeprefix("torch.")) in SHIFT:
-        importance = _importance(sample_weight, weights)
-        if on_device:
-            found = BinnedWeights(_device_passes(weights, importance))
-        else:
-            found = BinnedWeights(Passes(_bits(weights), kind, importance))
+    if many and has_bins(weights):
+        found = BinnedWeights(passes_over(weights, _importance(sample_weight, weights)))
         if found.is_fine():
             return found
     found = SortedWeights(flat_array(weights), _importance(sample_weight, weights))
@@ -233,21 +229,6 @@ def ordered(weights, sample_weight=None):
         if abs(extreme) > MAX_MAGNITUDE:
             raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
     return found
-
-
-def _device_passes(weights, importance):
-    if importance is not None:
-        importance = torch.from_numpy(importance).to(weights.device)
-    return DevicePasses(weights.detach().flatten(), importance)
-
-
-def _bits(weights):
-    """The bits of 16- or 32-bit weights; flat uint16 or uint32."""
-    if torch.is_tensor(weights):
-        wide = torch.int16 if weights.itemsize == 2 else torch.int32
-        weights = weights.detach().contiguous().view(wide).numpy()
-    bits = np.ascontiguousarray(weights).reshape(-1)
-    return bits.view(f"uint{8 * bits.itemsize}")
 
 
 def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
@@ -291,16 +272,6 @@ def label(weights, centers):
     if torch.is_tensor(labels):
         return torch.from_numpy(first).to(labels.device)[labels.int()].to(labels.dtype)
     return first.astype(dtype)[labels]
-
-
-def textbook_cluster(
-    weights, n_clusters, *, init, gamma=1 / 3, revise=False, max_iter=None, seed=0
-):
-    """As `cluster`, by textbook Lloyd: O(n k) an iteration. For comparison; returns its `Path`."""
-    values = flat_array(weights)
-    n_clusters = check_n_clusters(n_clusters)
-    initial = initial_centers(ordered(weights), n_clusters, init, gamma=gamma, seed=seed)
-    return lloyd(TextbookCells(values), initial, revise=revise, max_iter=max_iter)
 
 
 def check_n_clusters(n_clusters):

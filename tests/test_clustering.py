@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 import lib
-from lib.clustering import label, ordered, textbook_cluster
+from lib.clustering import initial_centers, label, ordered
 from lib.engine import BinnedWeights, DevicePasses
 from lib.experiment.data import load_convolutions
+from lib.lloyd import TextbookCells, lloyd
 
 EVERY = pytest.mark.parametrize("init", lib.INITIALIZATIONS)
 relaxed = settings(
@@ -165,7 +166,8 @@ def test_scikit_learn_from_the_same_centers(conv1, init, n_clusters):
 @pytest.mark.parametrize("revise", [False, True])
 def test_textbook_engine_on_a_real_layer(conv1, init, revise):
     result = lib.cluster(conv1, 8, init=init, revise=revise)
-    path = textbook_cluster(conv1, 8, init=init, revise=revise)
+    start = initial_centers(ordered(conv1), 8, init)
+    path = lloyd(TextbookCells(conv1.reshape(-1)), start, revise=revise)
     assert path.n_iter == result.n_iter
     np.testing.assert_allclose(path.centers, result.centers, rtol=1e-11)
     np.testing.assert_allclose(path.history, result.history, rtol=1e-9)

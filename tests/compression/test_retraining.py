@@ -9,7 +9,7 @@ import lib
 from lib.codebook import SharedWeight
 from lib.compression.entropy import cells_of_centers, entropy_constrained_cells
 from lib.compression.pruning import pruned_cells
-from lib.compression.retraining import train_centers, train_through
+from lib.compression.retraining import train_centers, train_plain, train_through
 from lib.sharing import install
 
 
@@ -176,3 +176,43 @@ def test_nothing_to_train(trained):
         train_centers(network(), features, labels)
     with pytest.raises(ValueError, match="nothing to train"):
         train_through(network(), lambda name, prepared: None, features, labels)
+
+
+def test_plain_training_moves_what_is_given_and_nothing_else(trained):
+    import copy
+
+    model, (features, labels) = copy.deepcopy(trained), task()
+    train_plain(model, model[3].parameters(), features, labels, epochs=2)
+    assert torch.equal(model[0].weight, trained[0].weight)
+    assert not torch.equal(model[3].weight, trained[3].weight)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert accuracy(model) >= accuracy(trained) - 0.02
+
+
+def test_passes_in_bfloat16_train_float32_weights(trained):
+    import copy
+
+    seen = set()
+
+    class Watched(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, inputs):
+            scores = self.model(inputs)
+            seen.add(scores.dtype)
+            return scores
+
+    features, labels = task()
+    watched = Watched(copy.deepcopy(trained))
+    found = train_through(
+        watched,
+        lambda name, prepared: entropy_constrained_cells(prepared, 1e-3),
+        features,
+        labels,
+        dtype=torch.bfloat16,
+    )
+    assert seen == {torch.bfloat16}
+    assert found.model[0].weight.dtype == torch.float32
+    assert accuracy(found.model) > accuracy(trained) - 0.1

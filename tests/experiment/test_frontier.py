@@ -1,12 +1,13 @@
 """Ways to compress the study's network: bits as asked for, files that are what was evaluated."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib import Prepared, compression
 from lib.experiment.data import load_convolutions
-from lib.experiment.frontier import Compressor, Recipe, uniform_at_bits
+from lib.experiment.frontier import Compressor, Recipe, Retraining, chosen, uniform_at_bits
 from lib.experiment.network import LAYERS, SCOPES, alexnet, prepare
 
 
@@ -57,7 +58,8 @@ def test_a_row_is_of_a_file_that_computes_what_was_evaluated(compressor, network
         weight, before = (n.get_submodule(LAYERS[layer]).weight for n in (found, network))
         assert torch.equal(weight, before) == (layer not in SCOPES["conv"])
     with torch.inference_mode():
-        right = found(prepare(compressor.images.pixels)).argmax(1) == compressor.images.labels
+        images = compressor.images["test"]
+        right = found(prepare(images.pixels)).argmax(1) == images.labels
     assert row["top1"] == pytest.approx(100 * right.double().mean().item())
     assert row["ratio"] == pytest.approx(32 / row["bits_per_weight"])
     assert 32 / 3 < row["ratio"] < 13  # entropy-coded below three bits
@@ -67,11 +69,65 @@ def test_a_row_is_of_a_file_that_computes_what_was_evaluated(compressor, network
 
 @pytest.mark.slow
 def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor):
-    model, _ = compressor.retrained(3, 0.2, 1)
-    plain, _ = compressor.compressed(Recipe("entropy-constrained", 3, 0.2, True), "conv")
+    retraining = Retraining("entropy-constrained", 3, 0.2, 1, "classifier")
+    model, _ = compressor.retrained(retraining)
+    plain, _ = compressor.compressed(retraining.recipe, "conv")
     for layer in SCOPES["all"]:
         ours, theirs = (m.get_submodule(LAYERS[layer]).weight for m in (model, plain))
         assert torch.equal(ours, theirs) == layer.startswith("conv")
     weight = model.get_submodule(LAYERS["fc6"]).weight
     assert (weight == 0).float().mean() > 0.9
     assert len(np.unique(weight.detach().numpy())) < 200
+
+
+@pytest.mark.slow
+def test_whole_networks_train_on_pixels(compressor, network):
+    retraining = Retraining("entropy-constrained", 2, 4, 1, "conv")
+    model, _ = compressor.retrained(retraining)
+    alike, _ = compressor.trained_float(retraining)
+    for layer in SCOPES["all"]:
+        before, shared, floats = (
+            m.get_submodule(LAYERS[layer]).weight.detach() for m in (network, model, alike)
+        )
+        assert torch.equal(before, shared) == torch.equal(before, floats) == (layer[:2] == "fc")
+        assert (len(shared.unique()) < 200) == layer.startswith("conv")
+    row = compressor.row(model, "conv", retraining.method, 1.0, retrained=True, pruned=True)
+    assert row["method"] == "trained"
+    assert row["bits_per_weight"] < 2.6
+
+
+@pytest.mark.slow
+def test_pruned_weights_stay_nine_in_ten(compressor):
+    model, _ = compressor.retrained(Retraining("pruned", 4, 4, 1, "classifier"))
+    for layer in ("fc6", "fc7"):
+        weight = model.get_submodule(LAYERS[layer]).weight.detach()
+        assert 0.9 <= (weight == 0).double().mean() < 0.9001
+        assert len(weight.unique()) <= 16
+
+
+def test_a_retraining_says_what_it_is():
+    whole = Retraining("entropy-constrained", 2, 0.1, 3, "all")
+    assert (whole.scope, whole.method, len(whole.layers)) == ("all", "trained", 8)
+    head = Retraining("pruned", 4, 4, 1, "classifier")
+    assert (head.scope, head.method) == ("all", "pruned, classifier trained")
+    assert list(head.layers) == ["fc6", "fc7", "fc8"]
+    assert Retraining("pruned", 4, 4, 1, "conv").scope == "conv"
+    with pytest.raises(ValueError, match="trained='head' is unknown: choose from classifier, conv"):
+        Retraining("pruned", 4, 4, 1, "head")
+    with pytest.raises(ValueError, match="cells='uniform' is unknown"):
+        Retraining("uniform", 4, 4, 1, "all")
+
+
+def test_the_smallest_good_file_of_each_kind_is_chosen():
+    rows = pd.DataFrame(
+        [
+            ("all", False, 30, 0.6, "a"),  # loses too much
+            ("all", False, 40, 0.5, "b"),
+            ("all", False, 50, 0.1, "c"),
+            ("all", True, 10, 0.2, "d"),
+            ("conv", False, 5, -0.3, "e"),
+            ("conv", False, 4, 0.0, None),  # no file
+        ],
+        columns=["scope", "retrained", "bytes", "held_out_drop", "file"],
+    )
+    assert chosen(rows).tolist() == [False, True, False, True, True, False]
