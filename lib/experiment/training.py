@@ -23,6 +23,7 @@ from .network import LINEARS, alexnet, device, extract_features, logits, numeric
 from .progress import progress
 
 CACHE = ROOT / ".cache"
+NETWORKS = "networks.json"
 NORMAL_STD = {"fc6": 0.005, "fc7": 0.005, "fc8": 0.01}  # Krizhevsky et al. (2012), section 5
 INITIALIZERS = ("normal", "torch")
 WARM_UP_STEPS = 20
@@ -110,15 +111,19 @@ def _history(path):
 def save_configs(experiment, configs):
     """Record the experiment's networks for the notebooks that follow."""
     text = json.dumps([dataclasses.asdict(config) for config in configs], indent=1)
-    write_atomically(results_folder(experiment) / "networks.json", text)
+    write_atomically(results_folder(experiment) / NETWORKS, text)
 
 
 def load_networks(experiment):
-    """The experiment's trained networks by name, the headline one first."""
-    path = results_folder(experiment) / "networks.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path.name} of {experiment!r} is missing: run 01-train first.")
-    configs = [TrainingConfig(**fields) for fields in json.loads(path.read_text())]
+    """The experiment's trained networks by name, the headline one first.
+
+    A point of a sweep, whose folder lies in the sweep's, has the sweep's networks.
+    """
+    folder = results_folder(experiment)
+    found = [place / NETWORKS for place in (folder, *folder.parents) if (place / NETWORKS).exists()]
+    if not found:
+        raise FileNotFoundError(f"{NETWORKS} of {experiment!r} is missing: run 01-train first.")
+    configs = [TrainingConfig(**fields) for fields in json.loads(found[0].read_text())]
     return {config.name: trained_network(config)[0] for config in configs}
 
 
