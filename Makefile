@@ -2,6 +2,8 @@
 
 EXPERIMENT ?= embedded
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SWEEP ?=
+SWEEP_ARGS ?=
 TORCH_INDEX ?=
 PIP_ARGS ?=
 
@@ -9,10 +11,11 @@ VENV := .venv
 RUN := PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m
 # Named by the content it was made from: the times of a fresh clone's files say nothing.
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt | cksum | cut -d' ' -f1)
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce bench test test-fast lab lint format install clean
+.PHONY: help reproduce sweep bench test test-fast lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,13 +29,16 @@ help: ## what can be made
 reproduce: $(STAMP) ## the figures, tables and claims; skips what is up to date
 	@$(RUN) lib reproduce $(EXPERIMENT)
 
+sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/sweeps/example.yaml
+	@$(RUN) lib sweep $(if $(SWEEP),$(SWEEP),$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
+
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib reproduce bench
 
-test: lint ## style, imports and all tests
+test: lint $(DASK_STAMP) ## style, imports and all tests
 	$(RUN) pytest
 
-test-fast: lint ## the same without the slow tests
+test-fast: lint $(DASK_STAMP) ## the same without the slow tests
 	$(RUN) pytest -m 'not slow'
 
 lab: $(STAMP) ## JupyterLab on the notebooks
@@ -70,4 +76,9 @@ endif
 $(BENCH_STAMP): $(STAMP)
 	$(VENV)/bin/pip install $(PIP_ARGS) -c requirements.txt -r requirements-bench.txt
 	rm -f $(VENV)/.bench-*
+	touch $@
+
+$(DASK_STAMP): $(STAMP)
+	$(VENV)/bin/pip install $(PIP_ARGS) -c requirements.txt -r requirements-dask.txt
+	rm -f $(VENV)/.dask-*
 	touch $@

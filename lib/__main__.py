@@ -13,14 +13,13 @@ def main(arguments=None):
     # So that a terminated run, like an interrupted one, ends its kernel first.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (RuntimeError, OSError, TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the next call goes on where this one stopped", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser():
@@ -36,6 +35,15 @@ def _parser():
     reproduce.add_argument("experiment", nargs="?", default="embedded")
     reproduce.add_argument("--only", metavar="NAME", help="stop after this notebook")
     reproduce.add_argument("--force", action="store_true", help="run what is up to date, too")
+
+    sweep = command(_sweep, "sweep", "run a notebook at many parameters; `sweep status FILE` looks")
+    sweep.add_argument("file", nargs="+", metavar="[status] FILE")
+    sweep.add_argument("--dry-run", action="store_true", help="print the points and their number")
+    sweep.add_argument("--workers", type=int, help="points at a time on this machine")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786")
+    sweep.add_argument("--scheduler-file", metavar="JSON", help="that a Dask scheduler wrote")
+    sweep.add_argument("--slurm", action="store_true", help="print an array job for sbatch")
+    sweep.add_argument("--point", type=int, metavar="N", help="run this one point, from 0")
 
     command(_readme, "readme", "rewrite the README's numbers from the committed tables")
 
@@ -68,6 +76,47 @@ def _parser():
 
 def _reproduce(options):
     runs.reproduce(options.experiment, only=options.only, force=options.force)
+
+
+def _sweep(options):
+    from . import sweep
+
+    *action, path = options.file
+    if action not in ([], ["status"]):
+        raise ValueError(f"sweep takes FILE or `status FILE`, got {' '.join(options.file)!r}.")
+    plan = sweep.load_sweep(path)
+    if action:
+        counts, failed = sweep.status(plan)
+        print(", ".join(f"{number} {state}" for state, number in counts.items()))
+        for point in failed:
+            print(f"failed: {point.id} {point.varied}")
+    elif options.dry_run:
+        for number, point in enumerate(plan.points):
+            print(number, point.id, point.varied)
+        print(f"{len(plan.points)} points of {plan.notebook}")
+    elif options.slurm:
+        print(sweep.array_script(plan), end="")
+    elif options.point is not None:
+        return _one_point(plan, options.point)
+    else:
+        counts = sweep.run_sweep(
+            plan,
+            workers=options.workers,
+            scheduler=options.scheduler,
+            scheduler_file=options.scheduler_file,
+        )
+        return int(counts.get("failed", 0) > 0)
+
+
+def _one_point(plan, number):
+    from . import sweep
+
+    if not 0 <= number < len(plan.points):
+        raise ValueError(f"--point {number}: {plan.name} has points 0 to {len(plan.points) - 1}.")
+    sweep.run_first(plan)
+    found = sweep.run_point(plan.notebook, plan.points[number], wait=True, **sweep.options_of(plan))
+    print(plan.points[number].id, found["state"], found.get("message", ""))
+    return int(found["state"] != "done")
 
 
 def _readme(options):

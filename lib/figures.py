@@ -543,3 +543,35 @@ def plot_distortion(distortion):
         axes[0, 0].invert_yaxis()
         figure.supxlabel("top-1 (%)", fontsize=8)
     return figure
+
+
+def plot_sweep(rows, x, y, hue, column=None):
+    """Lines of a sweep's table, a panel for each value of a column.
+
+    The bands are 95 % intervals of the mean over the rows that differ in nothing shown: seeds.
+    """
+    n_panels = 1 if column is None else rows[column].nunique()
+    values = list(dict.fromkeys(rows[hue]))
+    palette = {v: COLORS[v] for v in values} if set(values) <= set(COLORS) else "colorblind"
+    with plt.rc_context(STYLE):
+        height = 2.6
+        grid = sns.relplot(
+            data=rows,
+            x=x,
+            y=y,
+            hue=hue,
+            style=hue,
+            col=column,
+            col_wrap=min(2, n_panels) if column else None,
+            kind="line",
+            markers=True,
+            dashes=False,
+            palette=palette,
+            errorbar=("ci", 95),
+            seed=0,
+            height=height,
+            aspect=WIDTH_IN / min(2, n_panels) / height * 0.85,
+        )
+        for axis in grid.axes.flat:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return grid.figure

@@ -219,7 +219,7 @@ def test_an_interrupted_reproduction_goes_on_where_it_stopped(repository, stub, 
 
 def test_a_second_run_in_the_same_folder_is_refused(repository, stub):
     with (
-        runs._alone(results.results_folder("toy")),
+        runs.alone(results.results_folder("toy")),
         pytest.raises(RuntimeError, match="another run is writing to"),
     ):
         runs.reproduce("toy")
@@ -337,16 +337,14 @@ def test_a_stopped_run_leaves_no_kernel_and_no_record(repository, number):
 
 
 @pytest.mark.slow
-def test_what_outlives_a_killed_run_keeps_others_out(repository):
+def test_what_a_killed_run_started_ends_with_it_and_frees_the_folder(repository):
     make_notebook(repository / "notebooks/01-first.ipynb", SLEEPS)
     process = start_reproduction(repository)
     kernel = kernel_pid(repository)
     papermill = psutil.Process(kernel).ppid()
     process.kill()
     process.wait()
-    try:
-        with pytest.raises(RuntimeError, match="wait for it, or end it"):
-            runs.reproduce("toy")
-    finally:
-        os.kill(papermill, signal.SIGKILL)
+    assert_ended(papermill)
     assert_ended(kernel)
+    with runs.alone(results.results_folder("toy"), wait=True):
+        pass

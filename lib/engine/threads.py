@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 @functools.cache
 def n_threads():
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Cores that this process may use: those it is given, or fewer by OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, max(1, int(wanted))) if wanted.isdigit() else cores
 
 
 def parts(n, at_most=1 << 25, at_least=1 << 16):

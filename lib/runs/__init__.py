@@ -18,11 +18,14 @@ from .parameters import (
 
 __all__ = [
     "Experiment",
+    "FolderBusy",
     "NotebookFailed",
     "ParameterError",
+    "alone",
     "check_parameters",
     "declared_parameters",
     "fingerprint",
+    "fresh_record",
     "imported_modules",
     "load_experiment",
     "notebook_path",
@@ -53,7 +56,7 @@ def reproduce(experiment, only=None, force=False):
         raise ParameterError(f"{experiment} has no notebook {only!r}; it has {', '.join(names)}")
     last = names.index(only) + 1 if only else len(names)
     folder = results.results_folder(experiment)
-    with _alone(folder):
+    with alone(folder):
         records, prints = {}, _fingerprints(plan)
         for name in names[:last]:
             forced = force and only in (None, name)
@@ -81,9 +84,28 @@ def _fingerprints(plan):
     return prints
 
 
+class FolderBusy(RuntimeError):
+    """Another run is writing to the folder."""
+
+
 @contextlib.contextmanager
-def _alone(folder):
-    """Keep a second run out of the same folder; the system frees the lock of a killed one."""
+def alone(folder, *, wait=False):
+    """Keep a second run out of the same folder; the system frees the lock of a killed one.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made if it is not there.
+    wait : bool
+        Until the other run has ended.
+
+    Raises
+    ------
+    FolderBusy
+        If there is another run, and nobody waits.
+    OSError
+        If the folder cannot be written, naming it and the reason.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115
@@ -91,10 +113,14 @@ def _alone(folder):
         raise type(error)(f"cannot write {folder}: {error.strerror}") from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise RuntimeError(
+            raise FolderBusy(
                 f"another run is writing to {os.path.relpath(folder)}: wait for it, or end it"
             ) from None
+        # A notebook's process inherits it, and keeps others out until it has ended, too.
         os.set_inheritable(lock.fileno(), True)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # for processes, too, that inherited it by chance

@@ -22,12 +22,15 @@ import yaml
 from .. import results
 from .parameters import check_parameters
 
+GUARDED = str(Path(__file__).with_name("guarded.py"))
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
 
 class NotebookFailed(RuntimeError):
     """A notebook did not run to its end; the message says where to look."""
 
 
-def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None):
+def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None, **options):
     """Execute one notebook in a process of its own and record it.
 
     The executed copy goes to ``results/<experiment>/notebooks/<name>.ipynb``, or to
@@ -43,6 +46,9 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None)
         Written into the record.
     timeout : float, optional
         Seconds after which the run is ended and counts as failed.
+    **options
+        ``threads``: how many the numerical packages may use; ``cwd``: the folder that the notebook
+        runs in, by default the root; ``log``: a file for what it prints, by default shown.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None)
         stale.unlink(missing_ok=True)
     before, start = _written(experiment), time.monotonic()
     try:
-        status = _papermill(notebook, partial, parameters, timeout)
+        status = _papermill(notebook, partial, parameters, timeout, **options)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -92,21 +98,25 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None)
     return record
 
 
-def _papermill(notebook, output, parameters, timeout):
+def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, log=None):
     """Exit status of papermill; "timeout" when the run was ended for its length."""
     # YAML by PyYAML itself, since its reader takes JSON's 1e-05 for text.
     values = base64.b64encode(yaml.safe_dump(parameters, allow_unicode=True).encode()).decode()
     progress = "--progress-bar" if sys.stderr.isatty() else "--no-progress-bar"
     # Relative, since papermill writes these paths into the notebook.
     paths = [os.path.relpath(path, results.ROOT) for path in (notebook, output)]
-    command = [sys.executable, "-m", "papermill", *paths, "-k", "python3", "--cwd", "."]
+    where = os.path.relpath(cwd or results.ROOT, results.ROOT)
+    command = [sys.executable, "-P", GUARDED, str(os.getpid()), *paths, "-k", "python3"]
+    command += ["--cwd", where]
     command += ["-b", values, "--stdout-file", "-", "--log-level", "WARNING", progress]
     environment = os.environ | {
         "PYTHONPATH": str(results.ROOT),
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
     }
-    with _ipython_folder() as ipython:
+    if threads is not None:
+        environment |= dict.fromkeys(THREADS, str(threads))
+    with _ipython_folder() as ipython, _opened(log) as shown:
         # Its own process group: Ctrl-C reaches us alone, and we end the whole tree. It inherits
         # the lock, so that a run that outlives us (killed outright) still keeps others out.
         process = subprocess.Popen(
@@ -114,6 +124,8 @@ def _papermill(notebook, output, parameters, timeout):
             cwd=results.ROOT,
             env=environment | {"IPYTHONDIR": ipython},
             stdin=subprocess.DEVNULL,
+            stdout=shown,
+            stderr=shown and subprocess.STDOUT,
             start_new_session=True,
             close_fds=False,
         )
@@ -123,6 +135,11 @@ def _papermill(notebook, output, parameters, timeout):
             return "timeout"
         finally:
             _end(process)
+
+
+def _opened(log):
+    """The log to be written; nothing where what is printed shall be seen."""
+    return contextlib.nullcontext() if log is None else open(log, "w")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from .. import provenance, results
 _FILES = ("data/SHA256SUMS", "requirements.txt")
 
 
-def fingerprint(notebook, parameters, upstream=()):
+def fingerprint(notebook, parameters, upstream=(), content=None):
     """Digest of the content that a run's results depend on.
 
     Parameters
@@ -24,6 +24,8 @@ def fingerprint(notebook, parameters, upstream=()):
     parameters : dict
     upstream : sequence of str, optional
         Fingerprints of the notebooks before it, whose tables it may read.
+    content : dict, optional
+        The notebook's `content_of`, where many parameters are asked about.
 
     Returns
     -------
@@ -32,12 +34,17 @@ def fingerprint(notebook, parameters, upstream=()):
         (directly or through others), the data's checksums, the pinned and the installed
         packages, and Python's version.
     """
+    parts = {"parameters": parameters, "upstream": list(upstream)}
+    parts |= content or content_of(notebook)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def content_of(notebook):
+    """What a run's results depend on besides parameters and what ran before; JSON-ready."""
     cells = [(c.cell_type, c.source) for c in nbformat.read(notebook, as_version=4).cells]
     files = (*imported_modules(notebook), *map(results.ROOT.joinpath, _FILES))
-    parts = {
+    return {
         "cells": cells,
-        "parameters": parameters,
-        "upstream": list(upstream),
         "files": {
             path.relative_to(results.ROOT).as_posix(): results.sha256(path)
             for path in files
@@ -46,7 +53,6 @@ def fingerprint(notebook, parameters, upstream=()):
         "python": platform.python_version(),
         "packages": {name: provenance.version(name) for name in provenance.PACKAGES},
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def imported_modules(notebook):

@@ -1,0 +1,114 @@
+"""One point as a job: idempotent, alone in its folder, recorded only when it is done."""
+
+import contextlib
+import json
+import threading
+import time
+
+import psutil
+
+from ..provenance import provenance
+from ..results import results_folder, write_atomically
+from ..runs import FolderBusy, NotebookFailed, alone, fresh_record, notebook_path, run_notebook
+
+STOPPING = threading.Event()  # set where this process ends its points itself
+FAILED, ABOUT, LOG = "failed.json", "point.json", "log.txt"
+
+
+def run_first(sweep):
+    """Run what comes before the points, unless it is done; waits for another that is at it.
+
+    Raises
+    ------
+    NotebookFailed
+    """
+    with alone(sweep.folder / "first", wait=True):
+        for name, parameters in sweep.first.items():
+            if not fresh_record(sweep.experiment, name, sweep.prints[name]):
+                print(f"{name}  runs", flush=True)
+                run_notebook(notebook_path(name), parameters, sweep.experiment, sweep.prints[name])
+
+
+def run_point(notebook, point, *, threads=1, timeout=None, retries=0, wait=False):
+    """Execute one point, unless it is done.
+
+    Parameters
+    ----------
+    notebook : str
+    point : Point
+    threads : int
+        Of torch, NumPy and Numba in its process.
+    timeout : float, optional
+        Seconds an attempt.
+    retries : int
+        Attempts after a failed one.
+    wait : bool
+        For another process that works on the same point; otherwise this one comes back "busy".
+
+    Returns
+    -------
+    dict
+        ``state``: "done", "failed", "busy", or "stopped" where this process was being ended;
+        ``message`` of a failure.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written: no other point could do better.
+    """
+    folder = results_folder(point.experiment)
+    try:
+        with alone(folder, wait=wait):
+            if fresh_record(point.experiment, notebook, point.fingerprint):
+                return {"state": "done"}
+            return _attempts(notebook, point, folder, threads, timeout, retries)
+    except FolderBusy:
+        return {"state": "busy"}
+
+
+def _attempts(notebook, point, folder, threads, timeout, retries):
+    (folder / FAILED).unlink(missing_ok=True)
+    about = {"parameters": point.parameters, "varied": point.varied, "started": time.time()}
+    write_atomically(folder / ABOUT, json.dumps(about | {"provenance": provenance()}, indent=1))
+    for attempt in range(1 + retries):
+        try:
+            run_notebook(
+                notebook_path(notebook),
+                point.parameters,
+                point.experiment,
+                point.fingerprint,
+                timeout=timeout,
+                threads=threads,
+                cwd=folder,
+                log=folder / LOG,
+            )
+            return {"state": "done"}
+        except NotebookFailed as error:
+            if STOPPING.is_set():
+                return {"state": "stopped"}
+            failure = {"message": str(error), "attempts": attempt + 1}
+    write_atomically(folder / FAILED, json.dumps(failure, indent=1))
+    return {"state": "failed"} | failure
+
+
+def state_of(notebook, point):
+    """State of a point by its folder alone: "done", "running", "failed" or "waiting"."""
+    folder = results_folder(point.experiment)
+    if not folder.exists():
+        return "waiting"
+    try:
+        with alone(folder):
+            pass
+    except FolderBusy:
+        return "running"
+    if fresh_record(point.experiment, notebook, point.fingerprint):
+        return "done"
+    return "failed" if (folder / FAILED).exists() else "waiting"
+
+
+def stop():
+    """End the points that this process works on; what they wrote does not count."""
+    STOPPING.set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
