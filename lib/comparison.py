@@ -11,6 +11,8 @@ from .provenance import git
 REFERENCE = "full"  # the experiment with whose tables those of others are compared
 COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
 
+OF_USERS = ("models",)  # tables of models that are not the study's: none are committed
+
 # For each table: what identifies a row, and for each compared column the tolerance
 # (absolute, relative). A tolerance of None asks for equal text. Seconds are never compared.
 TOLERANCES = {
@@ -44,6 +46,10 @@ TOLERANCES = {
     ),
     "distortion": ("scope bits weighting compensated corrected", {"top1": (1.5, 0)}),
     "runtimes": ("form", {"bytes": (0, 0.02), "top1": (1.5, 0)}),
+    "models": (
+        "model images init bits max_iter seed granularity reestimated n_images",
+        {"top1": (0.5, 0)},
+    ),
     "sizes": ("file layer", {"bytes": (0, 0.02)}),
     "gaps": ("layer n_clusters", {"gap": (1e-4, 0)}),
 }

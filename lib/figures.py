@@ -545,6 +545,31 @@ def plot_distortion(distortion):
     return figure
 
 
+def plot_models(models):
+    """Top-1 by bits and initialization, a panel a model; the float model dotted."""
+    names = list(dict.fromkeys(models["model"]))
+    n_columns = min(2, len(names))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            -(-len(names) // n_columns),
+            n_columns,
+            figsize=(WIDTH_IN, 0.5 + 2.3 * -(-len(names) // n_columns)),
+            squeeze=False,
+        )
+        for axis, name in zip(axes.flat, names, strict=False):
+            rows = models[models["model"] == name]
+            axis.axhline(rows.loc[rows["init"] == "float", "top1"].iloc[0], color="0.4", ls=":")
+            _accuracy_lines(axis, rows[rows["init"] != "float"])
+            axis.set(title=f"{name.split(':')[-1]}, {rows['images'].iloc[0]}")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in axes.flat[len(names) :]:
+            axis.remove()
+        figure.supxlabel("bits a weight", fontsize=8)
+        figure.supylabel("top-1 (%)", fontsize=8)
+        _legend(figure, extra=[Line2D([], [], color="0.4", linestyle=":", label="float network")])
+    return figure
+
+
 def plot_sweep(rows, x, y, hue, column=None):
     """Lines of a sweep's table, a panel for each value of a column.
 

@@ -39,6 +39,8 @@ COLUMNS = {
         "seconds",
         "runtimes": "form bytes ratio load_seconds latency_ms latency_ms_low latency_ms_high top1 "
         "low high agreement",
+        "models": "model images init bits max_iter seed granularity reestimated n_images top1 top5 "
+        "low high top1_drop bytes ratio seconds",
         "sizes": "file layer n_weights n_clusters coding entropy bits_per_weight bytes_before "
         "label_bytes codebook_bytes bytes ratio",
         "gaps": "layer n_weights n_clusters inertia bound gap",
