@@ -49,13 +49,12 @@ def run_sweep(sweep, *, workers=None, scheduler=None, scheduler_file=None):
     failures = []
     if todo:
         if scheduler or scheduler_file:
-            executor, note = _dask(scheduler, scheduler_file)
+            pool = _dask(scheduler, scheduler_file)
         else:
-            n_workers = workers or sweep.resources.get("workers")
-            n_workers = n_workers or max(1, n_threads() // options["threads"])
-            executor, note = ThreadPoolExecutor(n_workers), f"{n_workers} at a time"
-        print(f"{sweep.name}: {len(todo)} of {len(sweep.points)} points to do, {note}", flush=True)
-        with _ended(executor):
+            room = max(1, n_threads() // options["threads"])
+            pool = _local(workers or sweep.resources.get("workers", room))
+        with pool as (executor, note):
+            print(f"{sweep.name}: {len(todo)} of {len(sweep.points)} points, {note}", flush=True)
             _drive(executor, sweep, todo, options, counts, failures)
     if counts["done"]:
         collect(sweep)
@@ -129,21 +128,22 @@ def _result(future):
 
 
 @contextlib.contextmanager
-def _ended(executor):
-    """End what still runs when the block is left early; nothing of it counts."""
+def _local(workers):
+    """A pool of this machine. Left early, it ends what still runs: nothing of that counts."""
+    executor = ThreadPoolExecutor(workers)  # each thread waits for a process
     try:
-        yield
+        yield executor, f"{workers} at a time"
     except BaseException:
-        if isinstance(executor, ThreadPoolExecutor):
-            executor.shutdown(wait=False, cancel_futures=True)
-            stop()
+        executor.shutdown(wait=False, cancel_futures=True)
+        stop()
         raise
     finally:
-        executor.shutdown(wait=isinstance(executor, ThreadPoolExecutor), cancel_futures=True)
+        executor.shutdown()
 
 
+@contextlib.contextmanager
 def _dask(address, file):
-    """An executor of a running Dask cluster, and where it can be watched."""
+    """The executor of a running Dask cluster. Left early, its waiting points are released."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -152,14 +152,15 @@ def _dask(address, file):
         client = Client(address, scheduler_file=None if address else os.fspath(file), timeout=10)
     except (OSError, TimeoutError, ValueError) as error:
         raise SweepError(f"no Dask scheduler at {address or file}: {error}") from error
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    if wide := {name: w["nthreads"] for name, w in workers.items() if w["nthreads"] != 1}:
-        raise SweepError(
-            f"workers have several threads, and points would share their cores: {wide}; "
-            "start them with --nthreads 1."
-        )
-    note = f"{len(workers)} Dask workers, dashboard {client.dashboard_link}"
-    return client.get_executor(retries=3, pure=False), note
+    with client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        if wide := {name: w["nthreads"] for name, w in workers.items() if w["nthreads"] != 1}:
+            raise SweepError(
+                f"workers have several threads, and points would share their cores: {wide}; "
+                "start them with --nthreads 1."
+            )
+        note = f"{len(workers)} Dask workers, dashboard {client.dashboard_link}"
+        yield client.get_executor(retries=3, pure=False), note
 
 
 def _line(point, found, counts, total):
