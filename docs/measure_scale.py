@@ -1,0 +1,63 @@
+"""Measures what docs/scale.md says: python docs/measure_scale.py, some minutes on two cores."""
+
+import shutil
+import tempfile
+import time
+from concurrent.futures import as_completed
+from pathlib import Path
+
+from distributed import Client, LocalCluster
+
+from lib import sweep
+
+POINTS = 10_000
+EIGHT = """\
+first:
+  01-train: {seeds: [0], initializers: [normal], n_test: 2000}
+notebook: 04-accuracy
+parameters: {bits: [], budgets: [20], n_images: 500}
+grid: {inits: [[linear], [weight-distribution]], endpoint_bits: [3, 4, 5, 6]}
+resources: {threads: 1}
+"""
+
+
+def nothing(point):
+    """A point that does nothing."""
+    return {"state": "done", "point": point}
+
+
+def overhead():
+    """Seconds that the scheduler takes for each of many points that do nothing."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        executor, start = client.get_executor(pure=False), time.perf_counter()
+        futures = [executor.submit(nothing, i) for i in range(POINTS)]
+        found = {future.result()["point"] for future in as_completed(futures)}
+        assert found == set(range(POINTS))
+        return (time.perf_counter() - start) / POINTS
+
+
+def scaling():
+    """Seconds of eight points with one worker and with two."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for workers in (1, 2):
+            path = Path(folder, f"scaling-{workers}.yaml")
+            path.write_text(EIGHT)
+            plan = sweep.load_sweep(path)
+            shutil.rmtree(plan.folder, ignore_errors=True)
+            sweep.run_first(plan)
+            shutil.rmtree(".cache/predictions", ignore_errors=True)
+            start = time.perf_counter()
+            assert sweep.run_sweep(plan, workers=workers) == {"done": 8}
+            seconds[workers] = time.perf_counter() - start
+            shutil.rmtree(plan.folder)
+    return seconds
+
+
+if __name__ == "__main__":
+    print(f"a point that does nothing: {1000 * overhead():.2f} ms")
+    found = scaling()
+    print(f"eight points: {found[1]:.0f} s with one worker, {found[2]:.0f} s with two")
