@@ -15,7 +15,7 @@ DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt |
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce sweep bench test test-fast lab lint format install clean
+.PHONY: help reproduce sweep report bench test test-fast lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,9 @@ reproduce: $(STAMP) ## the figures, tables and claims; skips what is up to date
 
 sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/sweeps/example.yaml
 	@$(RUN) lib sweep $(if $(SWEEP),$(SWEEP),$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
+
+report: $(STAMP) ## one HTML page: make report EXPERIMENT=full
+	@$(RUN) lib report $(if $(filter file,$(origin EXPERIMENT)),full,$(EXPERIMENT))
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib reproduce bench

@@ -1,6 +1,7 @@
 """Command line: ``python -m lib COMMAND``; each has its own ``--help``."""
 
 import argparse
+import os
 import signal
 import sys
 
@@ -35,6 +36,9 @@ def _parser():
     reproduce.add_argument("experiment", nargs="?", default="embedded")
     reproduce.add_argument("--only", metavar="NAME", help="stop after this notebook")
     reproduce.add_argument("--force", action="store_true", help="run what is up to date, too")
+
+    report = command(_report, "report", "one HTML page of an experiment's results")
+    report.add_argument("experiment", nargs="?", default="full")
 
     sweep = command(_sweep, "sweep", "run a notebook at many parameters; `sweep status FILE` looks")
     sweep.add_argument("file", nargs="+", metavar="[status] FILE")
@@ -76,6 +80,12 @@ def _parser():
 
 def _reproduce(options):
     runs.reproduce(options.experiment, only=options.only, force=options.force)
+
+
+def _report(options):
+    from . import report
+
+    print(os.path.relpath(report.write_report(options.experiment)))
 
 
 def _sweep(options):

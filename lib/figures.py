@@ -132,7 +132,7 @@ def plot_centers(density, distribution, layer, bits):
             axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set_xlabel("weight")
         axes[1, 1].tick_params(labelleft=False)
-        axes[0, 0].set_xlim(_bulk(rows))
+        axes[0, 0].set_xlim(bulk(rows["weight"].to_numpy(), rows["density"].to_numpy()))
         marks = {"initial centers": "none", "after Lloyd's algorithm": "0.2"}
         handles = [
             Line2D([], [], color="0.2", marker="o", linestyle="", markerfacecolor=face, label=label)
@@ -171,9 +171,8 @@ def _curves(centers):
     return list(dict.fromkeys(_curve_names(ordered)))
 
 
-def _bulk(rows, share=0.998):
-    """Range that holds the central share of the weights."""
-    weight, density = rows["weight"].to_numpy(), rows["density"].to_numpy()
+def bulk(weight, density, share=0.998):
+    """Range that holds the central share of the weights of a density in steps."""
     mass = np.concatenate([[0], np.cumsum(density[:-1] * np.diff(weight))])
     return tuple(np.interp([(1 - share) / 2, (1 + share) / 2], mass / mass[-1], weight))
 

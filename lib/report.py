@@ -1,0 +1,151 @@
+"""One HTML page of an experiment's results that makes no outside request.
+
+Everything shown is read from the tables, figures and manifest; nothing is computed here.
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from latex2mathml.converter import convert
+
+from . import results
+
+TEMPLATE = Path(__file__).with_name("report.html")
+MOST_ROWS = 400  # a longer table is named, with the file that has it
+METHOD = (
+    (
+        "Centers by distribution: the quantiles of a power of the density p of a layer's weights, "
+        "and with γ = 1/3 the point density of the best squared-error quantizer.",
+        r"\int_{-\infty}^{c_i} p(x)^{\gamma}\,dx = \frac{i + 1/2}{k} "
+        r"\int_{-\infty}^{\infty} p(x)^{\gamma}\,dx, \quad i = 0, \dots, k - 1",
+    ),
+    (
+        "Lloyd's algorithm: every weight goes to its nearest center, every center to the mean of "
+        "its weights, until no label changes.",
+        r"l_j = \arg\min_i \lvert w_j - c_i \rvert, \quad "
+        r"c_i = \frac{1}{\lvert \{j : l_j = i\} \rvert} \sum_{j : l_j = i} w_j",
+    ),
+    (
+        "Revision: the neighbours a and b that are cheapest to merge free one center, which splits "
+        "the cell that gains most, if the gain exceeds the cost.",
+        r"\frac{n_a n_b}{n_a + n_b} (\mu_a - \mu_b)^2",
+    ),
+)
+CAPTIONS = {
+    "claims": "The claims: what was measured with its 95 % interval, beside the paper's figure.",
+    "accuracy": "Top-1 by bits and initialization; the float network dotted, 95 % intervals.",
+    "densities": "Density of every layer's weights over their range, on a logarithmic scale.",
+    "iterations": "Iterations of Lloyd's algorithm until no label changes.",
+    "inertia": "Inertia over the optimal one after a budget of iterations.",
+    "training": "Held-out accuracy of the classifier by epoch of training.",
+    "bench": "Seconds a weight beside other packages and a copy; hollow: fewer weights.",
+    "growth": "Seconds by number of weights.",
+    "frontier": "Size of files against accuracy; filled marks are retrained.",
+    "retraining": "Top-1 by epoch of retraining from every initialization.",
+    "rates": "Squared error against bits a weight in the file.",
+    "allocation": "Centers of each layer, and accuracy, under a budget of bytes.",
+    "distortion": "Top-1 of every combination of remedies against distortion.",
+    "models": "Top-1 of each model by bits and initialization.",
+}
+ORDER = tuple(CAPTIONS)
+TABLES_FIRST = ("claims", "claims_retrained", "frontier", "accuracy")
+
+
+def write_report(experiment):
+    """Write ``report.html`` into an experiment's folder.
+
+    Parameters
+    ----------
+    experiment : str
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If the experiment has no finished results, naming the command that makes them.
+    """
+    folder = results.results_folder(experiment)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{experiment!r} has no finished results in {folder}: "
+            f"`make reproduce EXPERIMENT={experiment}` makes them."
+        ) from None
+    tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = _number
+    page = environment.from_string(TEMPLATE.read_text()).render(
+        experiment=experiment,
+        manifest=manifest,
+        minutes=sum(manifest["seconds"].values()) / 60,
+        claims=[
+            row
+            for name in ("claims", "claims_retrained")
+            if name in tables
+            for row in tables[name].to_dict("records")
+        ],
+        method=[(text, jinja2.utils.markupsafe.Markup(convert(tex))) for text, tex in METHOD],
+        figures=_figures(folder / "figures"),
+        tables=_shown(tables),
+    )
+    path = folder / "report.html"
+    results.write_atomically(path, page)
+    return path
+
+
+def _figures(folder):
+    """Name, caption and data of every figure, the most telling first."""
+    found = []
+    for path in sorted(folder.glob("*.png"), key=lambda path: _place(path.stem)):
+        data = base64.b64encode(path.read_bytes()).decode()
+        found.append({"name": path.stem, "caption": _caption(path.stem), "data": data})
+    return found
+
+
+def _place(name):
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def _caption(name):
+    if match := re.fullmatch(r"centers-(\w+)-(\d+)bits", name):
+        return (
+            f"{match[1]} at {match[2]} bits: density, bulk and whole range; below it each "
+            "initialization's centers, hollow before Lloyd's algorithm and filled after."
+        )
+    return CAPTIONS.get(name, name)
+
+
+def _shown(tables):
+    """Tables to be shown, the verdicts first."""
+    first = [name for name in TABLES_FIRST if name in tables]
+    names = [*first, *(name for name in tables if name not in first)]
+    return [
+        {
+            "name": name,
+            "n_rows": len(tables[name]),
+            "columns": list(tables[name].columns),
+            "rows": tables[name].to_numpy(dtype=object).tolist()
+            if len(tables[name]) <= MOST_ROWS
+            else None,
+        }
+        for name in names
+    ]
+
+
+def _number(value):
+    """A cell for readers: at most four significant digits, nothing where there is no value."""
+    if value is None or value != value:  # NaN
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}" if abs(value) >= 10_000 else str(int(value))
+    return f"{value:.4g}"

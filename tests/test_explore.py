@@ -1,0 +1,171 @@
+"""What sliders ask: numbers that are those of `cluster`, in a moment, and a real JupyterLab."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+
+import lib
+from lib import results
+from lib.experiment.data import load_convolutions
+from lib.explore import Explorer
+
+
+@pytest.fixture(scope="module")
+def explorer():
+    weights = load_convolutions()
+    return Explorer(
+        {
+            "conv1": weights["features.0.weight"],
+            "conv2": weights["features.3.weight"],
+            "conv4": weights["features.8.weight"],
+            "other": np.random.default_rng(0).normal(size=1000).astype(np.float32),
+        }
+    )
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "other"])
+@pytest.mark.parametrize("init", lib.INITIALIZATIONS)
+def test_a_look_tells_what_cluster_does(explorer, layer, init):
+    look = explorer.look(layer, 3, init)
+    weights = torch.as_tensor(explorer.weights[layer])
+    found = lib.cluster(weights, 8, init=init)
+    np.testing.assert_array_equal(look.centers, found.centers)
+    assert look.losses.sum() == pytest.approx(found.inertia, rel=1e-6)
+    assert look.history[-1] == found.inertia
+    errors = (weights.double() - found.centers[found.labels.long()]).square()
+    by_cell = [errors[found.labels == j].sum().item() for j in found.labels.unique()]
+    np.testing.assert_allclose(look.losses, by_cell, rtol=1e-6, atol=1e-12)
+    assert look.bound <= look.optimal <= found.inertia * (1 + 1e-9)
+    assert look.size == -(-3 * weights.numel() // 8) + 32
+
+
+def test_steps_are_those_of_the_path(explorer):
+    whole = explorer.look("conv2", 3, "linear", revise=False)
+    n_iter = len(whole.history) - 1
+    assert n_iter > 3
+    first = explorer.look("conv2", 3, "linear", revise=False, step=0)
+    np.testing.assert_array_equal(first.centers, first.initial)
+    third = explorer.look("conv2", 3, "linear", revise=False, step=3)
+    assert third.losses.sum() == pytest.approx(whole.history[3])
+    np.testing.assert_array_equal(third.history, whole.history)
+    assert explorer.look("conv2", 3, "linear", revise=False, step=999).step == n_iter
+
+
+def test_linear_centers_leave_conv2s_error_in_few_cells(explorer):
+    linear = explorer.look("conv2", 4, "linear", revise=False, step=0)
+    ours = explorer.look("conv2", 4, step=0)
+    few = np.sort(linear.losses)[-3:].sum() / linear.losses.sum()
+    assert few > 0.9 > np.sort(ours.losses)[-3:].sum() / ours.losses.sum()
+    assert linear.history[0] > 3 * ours.history[0]
+    assert "16 centers, iteration 0 of" in linear.words
+
+
+def test_pictures_change_with_the_look_and_come_back(explorer):
+    looks = [explorer.look("conv2", bits) for bits in (2, 4)]
+    other = explorer.look("conv4", 2)
+    pngs = [explorer.png(look) for look in (looks[0], looks[1], other, looks[0])]
+    assert pngs[0] == pngs[3]
+    assert len(set(pngs)) == 3
+
+
+@pytest.mark.parametrize("look", [("conv2", 4, "linear"), ("other", 1, "random"), ("conv1", 8)])
+def test_no_text_of_the_picture_overlaps(explorer, look):
+    figure = explorer.picture(explorer.look(*look))
+    figure.canvas.draw()
+    boxes = []
+    for axis in figure.axes:
+        texts = [axis.title, axis.xaxis.label, axis.yaxis.label]
+        texts += [*axis.get_xticklabels(), *axis.get_yticklabels()]
+        low, high = axis.get_window_extent().get_points()
+        for text in texts:
+            box = text.get_window_extent()
+            inside = (box.x1 >= low[0] - 60) and (box.x0 <= high[0] + 5)
+            if text.get_text() and text.get_visible() and inside:
+                boxes.append((text.get_text(), box))
+    for i, (first, a) in enumerate(boxes):
+        for second, b in boxes[:i]:
+            assert not a.shrunk(0.95, 0.9).overlaps(b.shrunk(0.95, 0.9)), (first, second)
+    width, height = figure.get_size_inches() * figure.dpi
+    for text, box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text
+
+
+def test_a_slider_is_answered_at_once(explorer):
+    explorer.look("conv4", 4)  # compiles
+    explorer.png(explorer.look("conv4", 3))
+    seconds = []
+    for bits, gamma in ((4, 0.25), (5, 0.5), (4, 0.75)):
+        start = time.perf_counter()
+        explorer.png(explorer.look("conv4", bits, gamma=gamma))
+        seconds.append(time.perf_counter() - start)
+    assert np.median(seconds) < 0.5  # 0.2 where nothing else runs
+
+
+@pytest.fixture
+def jupyter(tmp_path):
+    """JupyterLab on the notebooks, with a small trained network; its address."""
+    config = {"n_images": 200, "n_held_out": 100, "epochs": 1}
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "embedded/networks.json").write_text(json.dumps([config]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}"]
+    command += ["--allow-root", "--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
+    command += [
+        f"--notebook-dir={results.ROOT}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    environment = os.environ | {"RESULTS": str(tmp_path), "PYTHONPATH": str(results.ROOT)}
+    environment |= {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTERLAB_SETTINGS_DIR": str(tmp_path)}
+    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/api?token=secret")
+                break
+            time.sleep(0.1)
+        yield f"{address}/lab/tree/notebooks/explore.ipynb?token=secret"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page):
+    with open_page(jupyter, height=1400) as (page, _, errors):
+        page.get_by_role("menuitem", name="Run", exact=True).click(timeout=60_000)
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        image = page.locator(".widget-image")
+        image.wait_for(timeout=120_000)
+
+        def changed(act):
+            before = image.get_attribute("src")
+            act()
+            page.wait_for_function(
+                "src => document.querySelector('.widget-image').src !== src", arg=before
+            )
+
+        layer, init = page.locator(".widget-dropdown select").all()
+        changed(lambda: init.select_option("linear"))
+        changed(lambda: layer.select_option("conv4"))
+        handle = page.locator(".widget-slider .noUi-handle").first
+        handle.focus()
+        changed(lambda: page.keyboard.press("ArrowRight"))
+        assert "32 centers" in page.locator(".widget-html").first.inner_text()
+        page.get_by_role("button", name="measure the accuracy").click()
+        page.get_by_text("top-1 on 500 images").wait_for(timeout=120_000)
+        assert page.locator(".jp-RenderedText[data-mime-type*='stderr']").count() == 0
+        assert [error for error in errors if "favicon" not in error] == []
