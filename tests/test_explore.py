@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -116,13 +117,16 @@ def jupyter(tmp_path):
     config = {"n_images": 200, "n_held_out": 100, "epochs": 1}
     (tmp_path / "embedded").mkdir()
     (tmp_path / "embedded/networks.json").write_text(json.dumps([config]))
+    tree = tmp_path / "tree/notebooks"  # a copy: JupyterLab saves by itself
+    tree.mkdir(parents=True)
+    shutil.copy(results.ROOT / "notebooks/explore.ipynb", tree)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}"]
     command += ["--allow-root", "--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
     command += [
-        f"--notebook-dir={results.ROOT}",
+        f"--notebook-dir={tree.parent}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     environment = os.environ | {"RESULTS": str(tmp_path), "PYTHONPATH": str(results.ROOT)}
