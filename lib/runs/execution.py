@@ -23,6 +23,7 @@ from .. import results
 from .parameters import check_parameters
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
+OUTPUTS = ("tables", "figures", "headline")  # folders of what a run is recorded to have written
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -54,7 +55,7 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None,
     -------
     dict
         The record: ``fingerprint``, ``seconds``, ``notebook`` (SHA-256 of the executed
-        copy) and ``outputs`` (SHA-256 of each table and figure that it wrote).
+        copy) and ``outputs`` (SHA-256 of what it wrote into the folders `OUTPUTS`).
 
     Raises
     ------
@@ -207,11 +208,11 @@ def _record_path(experiment, name):
 
 
 def _written(experiment):
-    """The tables and figures now there, with what changes when one is written again."""
+    """What a notebook may write and a run records, with what changes when it is written again."""
     folder = results.results_folder(experiment)
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for kind in ("tables", "figures")
+        for kind in OUTPUTS
         for path in folder.glob(f"{kind}/*")
         if not path.name.startswith(".")
     }
