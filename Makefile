@@ -15,7 +15,7 @@ DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt |
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce sweep report bench test test-fast lab lint format install clean
+.PHONY: help reproduce sweep report figures bench test test-fast lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,10 @@ sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/swe
 
 report: $(STAMP) ## one HTML page: make report EXPERIMENT=full
 	@$(RUN) lib report $(if $(filter file,$(origin EXPERIMENT)),full,$(EXPERIMENT))
+
+figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUMNS=1|2
+	@$(RUN) lib figures $(if $(filter file,$(origin EXPERIMENT)),full,$(EXPERIMENT)) \
+	  --style $(or $(STYLE),icml) --columns $(or $(COLUMNS),1)
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib reproduce bench

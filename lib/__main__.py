@@ -40,6 +40,11 @@ def _parser():
     report = command(_report, "report", "one HTML page of an experiment's results")
     report.add_argument("experiment", nargs="?", default="full")
 
+    paper = command(_figures, "figures", "figures and tables as a venue wants them")
+    paper.add_argument("experiment", nargs="?", default="full")
+    paper.add_argument("--style", default="icml", help="icml, neurips, ieee or acm")
+    paper.add_argument("--columns", type=int, default=1, help="that a figure is wide: 1 or 2")
+
     sweep = command(_sweep, "sweep", "run a notebook at many parameters; `sweep status FILE` looks")
     sweep.add_argument("file", nargs="+", metavar="[status] FILE")
     sweep.add_argument("--dry-run", action="store_true", help="print the points and their number")
@@ -86,6 +91,12 @@ def _report(options):
     from . import report
 
     print(os.path.relpath(report.write_report(options.experiment)))
+
+
+def _figures(options):
+    from . import paper
+
+    print(os.path.relpath(paper.write_paper(options.experiment, options.style, options.columns)))
 
 
 def _sweep(options):

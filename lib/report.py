@@ -106,7 +106,7 @@ def _figures(folder):
     found = []
     for path in sorted(folder.glob("*.png"), key=lambda path: _place(path.stem)):
         data = base64.b64encode(path.read_bytes()).decode()
-        found.append({"name": path.stem, "caption": _caption(path.stem), "data": data})
+        found.append({"name": path.stem, "caption": caption(path.stem), "data": data})
     return found
 
 
@@ -114,7 +114,8 @@ def _place(name):
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
-def _caption(name):
+def caption(name):
+    """What a figure of this name shows, in a sentence."""
     if match := re.fullmatch(r"centers-(\w+)-(\d+)bits", name):
         return (
             f"{match[1]} at {match[2]} bits: density, bulk and whole range; below it each "

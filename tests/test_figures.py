@@ -235,14 +235,15 @@ def test_claims_stand_beside_the_papers_figure():
 def frontier(scopes=("conv", "all")):
     rows = []
     for scope in scopes:
-        for i, method in enumerate(figures.METHODS):
-            for ratio in (1,) if method == "float" else (10 + i, 30 + i):
+        for i, method in enumerate([*figures.METHODS, *figures.FLOATS]):
+            for ratio in (1,) if method in figures.FLOATS else (10 + i, 30 + i):
                 top1 = 90 - ratio / 20
                 rows.append(
                     {
                         "scope": scope,
                         "method": method,
-                        "retrained": method == "trained through",
+                        "retrained": method in ("trained", "float, trained"),
+                        "file": None if method in figures.FLOATS else f"{method}-{ratio}",
                         "pruned": False,
                         "ratio": ratio,
                         "top1": top1,
@@ -259,7 +260,7 @@ def test_frontier(folder):
     figures.save_figure(figure, "toy", "frontier")
     assert [axis.get_title() for axis in figure.axes] == ["conv", "all"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == list(figures.METHODS)
+    assert labels == [*figures.METHODS, *figures.FLOATS]
     filled = [
         line.get_markerfacecolor() != "white"
         for line in figure.axes[1].lines

@@ -1,0 +1,249 @@
+"""Every figure and table of an experiment as a venue wants them, from its tables alone."""
+
+import io
+import json
+import re
+import shutil
+from typing import NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+from . import figures, results
+from .report import caption
+
+SUFFIXES = ("pdf", "svg")
+
+
+class Venue(NamedTuple):
+    """Widths in inches, and the size of the text in points.
+
+    Attributes
+    ----------
+    column, text : float
+        Of one column, and of the whole text: the same where there is one column.
+    font_size : float
+        Of captions, which labels have too.
+    family : str
+        Of the fonts.
+    """
+
+    column: float
+    text: float
+    font_size: float
+    family: str
+
+
+# As the venues' classes define them: icml2024.sty (3.25 in and 6.75 in), neurips_2024.sty (33 picas,
+# one column), IEEEtran.cls (21 and 43 picas), acmart.cls of sigconf (241.1 and 506.3 points).
+VENUES = {
+    "icml": Venue(3.25, 6.75, 8, "serif"),
+    "neurips": Venue(5.5, 5.5, 9, "serif"),
+    "ieee": Venue(3.5, 7.16, 8, "serif"),
+    "acm": Venue(3.33, 7.0, 8, "serif"),
+}
+
+
+def write_paper(experiment, style, columns):
+    """Write ``paper/<style>-<columns>/``: figures, LaTeX tables, and snippets that include them.
+
+    Parameters
+    ----------
+    experiment : str
+    style : {"icml", "neurips", "ieee", "acm"}
+    columns : {1, 2}
+        How many columns of the page a figure is wide.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder. Its files are the same bytes for the same tables.
+
+    Raises
+    ------
+    ValueError
+        For an unknown style or number of columns.
+    FileNotFoundError
+        If the experiment has no finished results.
+    """
+    if style not in VENUES:
+        raise ValueError(f"style={style!r} is unknown: choose from {', '.join(VENUES)}.")
+    if columns not in (1, 2):
+        raise ValueError(f"columns={columns} must be 1 or 2.")
+    venue = VENUES[style]
+    width = venue.column if columns == 1 else venue.text
+    folder = results.results_folder(experiment) / "paper" / f"{style}-{columns}"
+    made = list(every_figure(experiment))
+    snippets = []
+    with figures.look(width, settings(venue)):
+        for name, draw in made:
+            figure = draw()
+            for suffix in _suffixes():
+                results.write_atomically(folder / f"{name}.{suffix}", _bytes(figure, suffix))
+            plt.close(figure)
+            snippets.append(_figure_snippet(name, columns, style))
+    for table in sorted((results.results_folder(experiment) / "tables").glob("*.tex")):
+        results.write_atomically(folder / f"table-{table.name}", table.read_text())
+        snippets.append(_table_snippet(table.stem, columns, style))
+    results.write_atomically(folder / "include.tex", "\n".join([HEADER, *snippets]))
+    return folder
+
+
+def settings(venue):
+    """Settings of matplotlib beside the study's: the venue's sizes and fonts."""
+    size = venue.font_size
+    return {
+        "font.family": venue.family,
+        "font.serif": ["DejaVu Serif"],  # comes with matplotlib: the same bytes everywhere
+        "mathtext.fontset": "dejavuserif",
+        "font.size": size,
+        "axes.titlesize": size,
+        "axes.labelsize": size,
+        "legend.fontsize": size - 1,
+        "xtick.labelsize": size - 1,
+        "ytick.labelsize": size - 1,
+        "lines.markersize": 3.5,
+    }
+
+
+def every_figure(experiment):
+    """Name and drawing function of each figure that the tables of an experiment allow."""
+    folder = results.results_folder(experiment)
+    try:
+        parameters = json.loads((folder / "manifest.json").read_text())["parameters"]
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{experiment!r} has no finished results in {folder}: "
+            f"`make reproduce EXPERIMENT={experiment}` makes them."
+        ) from None
+    tables = {
+        name: results.read_table(experiment, name)
+        for name in results.COLUMNS
+        if (folder / "tables" / f"{name}.csv").exists()
+    }
+    simple = {
+        "training": figures.plot_training,
+        "claims": figures.plot_claims,
+        "frontier": figures.plot_frontier,
+        "retraining": figures.plot_retraining,
+        "rates": figures.plot_rates,
+        "allocation": figures.plot_allocation,
+        "distortion": figures.plot_distortion,
+        "models": figures.plot_models,
+        "bench": figures.plot_bench,
+    }
+    for name, plot in simple.items():
+        if name in tables:
+            yield name, lambda plot=plot, name=name: plot(tables[name])
+    if "bench" in tables:
+        yield "growth", lambda: figures.plot_growth(tables["bench"])
+    if "density" in tables:
+        yield "densities", lambda: figures.plot_densities(tables["density"])
+    if "distribution" in tables:
+        centers = tables["distribution"]
+        for layer, bits in sorted(set(zip(centers["layer"], centers["bits"], strict=True))):
+            yield (
+                f"centers-{layer}-{bits}bits",
+                lambda layer=layer, bits=bits: figures.plot_centers(
+                    tables["density"], centers, layer, bits
+                ),
+            )
+    if "speed" in tables:
+        given = parameters["03-speed"]
+        bits = given.get("endpoint_bits", 4)
+        budget = next(b for b in given.get("budgets", [20, None]) if b is not None)
+        yield "iterations", lambda: figures.plot_iterations(tables["speed"], bits)
+        yield "inertia", lambda: figures.plot_inertia(tables["speed"], bits, budget)
+    if "accuracy" in tables:
+        n_images = parameters["04-accuracy"].get("n_images", 2000)
+        yield "accuracy", lambda: figures.plot_accuracy(tables["accuracy"], n_images)
+
+
+def _suffixes():
+    """PDF and SVG; PGF where TeX is installed, which matplotlib needs to measure its text."""
+    return (*SUFFIXES, "pgf") if shutil.which("xelatex") else SUFFIXES
+
+
+def _bytes(figure, suffix):
+    buffer = io.BytesIO()
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "pgf": None}[suffix]
+    with mpl.rc_context(figures.STYLE):  # the type of fonts is read here
+        figure.savefig(buffer, format=suffix, metadata=metadata)
+    return buffer.getvalue()
+
+
+HEADER = """\
+% Include what you need; the preamble wants \\usepackage{graphicx,booktabs}.
+% Figures have their final width: no scaling, so that their text has the size of a caption."""
+
+
+def _figure_snippet(name, columns, style):
+    star = "*" if columns == 2 and style != "neurips" else ""
+    return (
+        f"\\begin{{figure{star}}}\n  \\centering\n  \\includegraphics{{{name}.pdf}}\n"
+        f"  \\caption{{{_latex(caption(name))}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n"
+    )
+
+
+def _table_snippet(name, columns, style):
+    star = "*" if columns == 2 and style != "neurips" else ""
+    width = "\\textwidth" if star else "\\columnwidth"
+    return (
+        f"\\begin{{table{star}}}\n  \\centering\n  \\resizebox{{{width}}}{{!}}"
+        f"{{\\input{{table-{name}.tex}}}}\n"
+        f"  \\caption{{Table {_latex(name)}.}}\n  \\label{{tab:{name}}}\n\\end{{table{star}}}\n"
+    )
+
+
+def _latex(text):
+    text = re.sub(r"([%&#_$])", r"\\\1", text)
+    return text.replace("γ", "$\\gamma$")
+
+
+def overlapping_texts(figure):
+    """Pairs of texts of a figure whose boxes overlap, and texts that leave the page.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    list of str
+        Empty where all can be read.
+    """
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    page = figure.bbox
+    boxes = []
+    for text in figure.findobj(mpl.text.Text):
+        if not (text.get_visible() and text.get_text().strip()) or not _drawn(text):
+            continue
+        box = text.get_window_extent(renderer)
+        if box.width and box.height:
+            boxes.append((text.get_text(), box))
+    found = []
+    for i, (first, a) in enumerate(boxes):
+        if a.x0 < page.x0 - 1 or a.y0 < page.y0 - 1 or a.x1 > page.x1 + 1 or a.y1 > page.y1 + 1:
+            found.append(f"{first!r} leaves the page")
+        found += [
+            f"{first!r} and {second!r}"
+            for second, b in boxes[:i]
+            if a.shrunk(0.96, 0.8).overlaps(b.shrunk(0.96, 0.8))
+        ]
+    return found
+
+
+def _drawn(text):
+    """Whether a label of a tick lies within its axis' limits; other texts always count."""
+    axis = getattr(text, "axes", None)
+    if axis is None:
+        return True
+    for labels, limits, place in (
+        (axis.get_xticklabels(which="both"), axis.get_xlim(), 0),
+        (axis.get_yticklabels(which="both"), axis.get_ylim(), 1),
+    ):
+        if any(text is label for label in labels):
+            low, high = sorted(limits)
+            return low <= text.get_position()[place] <= high
+    return True
