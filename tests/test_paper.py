@@ -1,0 +1,117 @@
+"""Figures for papers, from the committed tables: widths, fonts, texts that can be read, LaTeX."""
+
+import re
+import shutil
+import subprocess
+import zlib
+
+import matplotlib.pyplot as plt
+import pytest
+
+from lib import comparison, figures, paper, results
+
+EVERY = [
+    (experiment, name)
+    for experiment in comparison.COMMITTED
+    for name, _ in paper.every_figure(experiment)
+]
+
+
+@pytest.fixture(autouse=True)
+def agg():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def test_every_committed_figure_is_drawn_from_tables_alone():
+    for experiment in comparison.COMMITTED:
+        names = {name for name, _ in paper.every_figure(experiment)}
+        folder = results.results_folder(experiment) / "figures"
+        assert names == {path.stem for path in folder.glob("*.png")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize(("experiment", "name"), EVERY)
+def test_width_is_exact_and_no_text_overlaps(experiment, name, columns):
+    venue = paper.VENUES["icml"]
+    width = venue.column if columns == 1 else venue.text
+    draw = dict(paper.every_figure(experiment))[name]
+    with figures.look(width, paper.settings(venue)):
+        figure = draw()
+        assert figure.get_figwidth() <= width
+        if name != "training":  # that one has a width of its own
+            assert figure.get_figwidth() == width
+        assert figure.get_figheight() < 9.5
+        assert paper.overlapping_texts(figure) == []
+
+
+@pytest.fixture
+def few(tmp_path, monkeypatch):
+    """The committed results of `full`, of whose centers two layers are left."""
+    shutil.copytree(results.ROOT / "results/full", tmp_path / "full")
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    path = tmp_path / "full/tables/distribution.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], *(x for x in lines if x.startswith("conv2,"))]))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_same_bytes_twice_and_fonts_that_are_embedded(few):
+    folder = paper.write_paper("full", "ieee", 1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"claims.pdf", "claims.svg", "centers-conv2-4bits.pdf", "table-claims.tex"} <= set(
+        before
+    )
+    for path in folder.iterdir():
+        path.unlink()
+    paper.write_paper("full", "ieee", 1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    for name, data in before.items():
+        if name.endswith(".pdf"):
+            plain = data + b"".join(_streams(data))
+            assert b"/Type3" not in plain
+            assert b"/FontFile2" in plain  # TrueType, embedded
+            box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", plain)
+            assert float(box[1]) == pytest.approx(72 * 3.5, abs=0.01), name
+
+
+def _streams(data):
+    for part in re.findall(rb"stream\r?\n(.*?)endstream", data, re.S):
+        try:
+            yield zlib.decompress(part)
+        except zlib.error:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("style", "columns", "message"),
+    [
+        ("nature", 1, "style='nature' is unknown: choose from icml, neurips, ieee, acm"),
+        ("icml", 3, "columns=3 must be 1 or 2"),
+    ],
+)
+def test_unknown_styles_and_widths_are_refused(style, columns, message):
+    with pytest.raises(ValueError, match=message):
+        paper.write_paper("full", style, columns)
+
+
+def test_without_results_the_command_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="make reproduce EXPERIMENT=full"):
+        paper.write_paper("full", "icml", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX")
+def test_the_snippets_compile(few):
+    folder = paper.write_paper("full", "icml", 1)
+    (folder / "test.tex").write_text(
+        "\\documentclass[twocolumn]{article}\n\\usepackage{graphicx,booktabs}\n"
+        "\\extrafloats{100}\n\\begin{document}\n\\input{include}\n\\clearpage\n\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "test.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
