@@ -35,7 +35,8 @@ class Venue(NamedTuple):
 
 
 # As the venues' classes define them: icml2024.sty (3.25 in, 6.75 in), neurips_2024.sty
-# (33 picas, one column), IEEEtran.cls (21 and 43 picas), acmart.cls of sigconf (241.1 and 506.3 points).
+# (33 picas, one column), IEEEtran.cls (21 and 43 picas), acmart.cls of sigconf (241.1 and 506.3
+# points).
 VENUES = {
     "icml": Venue(3.25, 6.75, 8, "serif"),
     "neurips": Venue(5.5, 5.5, 9, "serif"),
