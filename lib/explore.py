@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from .clustering import Prepared
 from .compression.entropy import cells_of_centers
@@ -15,6 +16,7 @@ from .density import adaptive_density
 from .figures import COLORS, LAYERS, STYLE, bulk
 from .initialization import INITIALIZATIONS
 from .optimal import inertia_bound
+from .results import write_atomically
 
 N_RANKS = 256  # of the drawn density
 BOUND_BINS = 8192  # of the bound: a tenth of what it takes to be tight, and quick
@@ -155,6 +157,37 @@ class Explorer:
         buffer = io.BytesIO()
         self.picture(look, init).savefig(buffer, format="png", dpi=DPI)
         return buffer.getvalue()
+
+    def animation(self, path, layer, bits, seconds=0.25, **options):
+        """Write the centers' way, an iteration a frame, as an animated GIF.
+
+        Parameters
+        ----------
+        path : path-like
+        layer, bits
+            As of `look`.
+        seconds : float
+            A frame; the last stays for two seconds.
+        **options
+            ``init``, ``gamma``, ``revise`` of `look`.
+
+        Returns
+        -------
+        int
+            Number of frames.
+        """
+        n_iter = len(self.look(layer, bits, **options).history) - 1
+        init = options.get("init", "weight-distribution")
+        frames = [
+            Image.open(io.BytesIO(self.png(self.look(layer, bits, step=step, **options), init)))
+            for step in range(n_iter + 1)
+        ]
+        first, *others = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+        durations = [int(1000 * seconds)] * len(others) + [2000]
+        buffer = io.BytesIO()
+        first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+        write_atomically(path, buffer.getvalue())
+        return len(frames)
 
     def controls(self, accuracy=None, layer="conv2", bits=4):
         """Sliders and the picture that follows them; an ipywidgets box.

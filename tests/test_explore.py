@@ -13,6 +13,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import lib
 from lib import results
@@ -98,6 +99,13 @@ def test_no_text_of_the_picture_overlaps(explorer, look):
     width, height = figure.get_size_inches() * figure.dpi
     for text, box in boxes:
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text
+
+
+def test_an_animation_has_a_frame_for_each_iteration(explorer, tmp_path):
+    n = explorer.animation(tmp_path / "a.gif", "other", 2, init="linear", revise=False)
+    assert n == len(explorer.look("other", 2, "linear", revise=False).history)
+    with Image.open(tmp_path / "a.gif") as found:
+        assert (found.format, found.n_frames) == ("GIF", n)
 
 
 def test_a_slider_is_answered_at_once(explorer):

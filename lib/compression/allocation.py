@@ -62,7 +62,7 @@ class Frontier:
             raise ValueError(f"budget={budget} bytes: the smallest allocation has {self.sizes[0]}.")
         return self.allocation(np.searchsorted(self.sizes, budget, side="right") - 1)
 
-    def smallest(self, accepted):
+    def smallest(self, accepted, tol=0.0):
         """The same of the smallest allocation that is accepted, by bisection.
 
         Parameters
@@ -70,6 +70,8 @@ class Frontier:
         accepted : callable
             Tells of an allocation whether it is good enough: by its measured accuracy, say. Taken
             to stay true from some size on.
+        tol : float
+            A size within this share of the smallest will do.
 
         Raises
         ------
@@ -79,7 +81,7 @@ class Frontier:
         low, high = -1, len(self.sizes) - 1
         if not accepted(self.allocation(high)):
             raise ValueError("not even the largest allocation is accepted.")
-        while high - low > 1:
+        while high - low > 1 and self.sizes[high] > (1 + tol) * self.sizes[max(low, 0)]:
             middle = (low + high) // 2
             if accepted(self.allocation(middle)):
                 high = middle

@@ -210,10 +210,10 @@ class Compressor:
         return model, time.perf_counter() - start
 
     def _training(self, retraining):
-        """Options of training; whole networks in the precision that features are computed in."""
+        """Options of training, in the precision that features are computed in."""
         return {
             "epochs": retraining.epochs,
-            "dtype": torch.float32 if retraining.trained == "classifier" else precision(),
+            "dtype": precision(),
             "progress": lambda steps: progress(steps, retraining.method),
         }
 

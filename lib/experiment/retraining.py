@@ -16,7 +16,7 @@ from .. import compression
 from ..clustering import Prepared
 from ..compression.entropy import cells_of_centers
 from .evaluation import Setting, default_revision
-from .network import LINEARS, logits
+from .network import LINEARS, logits, precision
 from .progress import progress
 
 WAYS = ("centers trained", "trained through")
@@ -77,6 +77,7 @@ class Retrainer:
             "epochs": self.epochs,
             "rate": self.rates[way],
             "seed": seed,
+            "dtype": precision(),
             "progress": lambda steps: progress(steps, f"{way}, {init}, {bits} bits"),
             "after_epoch": after_epoch,
         }

@@ -47,6 +47,18 @@ def test_smallest_that_is_accepted():
     sizes = dict(zip(map(tuple, found.n_clusters.tolist()), found.distortions, strict=True))
     chosen = found.smallest(lambda allocation: sizes[tuple(allocation.values())] <= limit)
     assert tuple(chosen.values()) == tuple(found.n_clusters[len(found.sizes) // 2])
+    asked = []
+
+    def accepted(allocation):
+        asked.append(allocation)
+        return sizes[tuple(allocation.values())] <= limit
+
+    near = found.smallest(accepted, tol=0.2)
+    place = found.n_clusters.tolist().index(list(near.values()))
+    best = found.sizes[len(found.sizes) // 2]
+    assert best <= found.sizes[place] <= 1.2 * best
+    assert sizes[tuple(near.values())] <= limit
+    assert len(asked) < np.log2(len(found.sizes)) + 1
     with pytest.raises(ValueError, match="not even the largest"):
         found.smallest(lambda allocation: False)
 
