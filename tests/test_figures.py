@@ -242,7 +242,7 @@ def frontier(scopes=("conv", "all")):
                     {
                         "scope": scope,
                         "method": method,
-                        "retrained": method in ("trained", "float, trained"),
+                        "retrained": method in ("trained through", "float, trained"),
                         "file": None if method in figures.FLOATS else f"{method}-{ratio}",
                         "pruned": False,
                         "ratio": ratio,

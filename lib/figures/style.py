@@ -54,9 +54,9 @@ METHODS = {
     "uniform, corrected": (COLORS["linear"], "D"),
     "entropy-constrained": (COLORS["optimal"], "o"),
     "entropy-constrained, corrected": (COLORS["optimal"], "*"),
-    "classifier trained": (COLORS["random"], "^"),
-    "pruned, classifier trained": (COLORS["density"], "^"),
-    "trained": (COLORS["random"], "p"),
+    "trained through": (COLORS["random"], "^"),
+    "pruned, trained through": (COLORS["density"], "^"),
+    "all trained through": (COLORS["random"], "p"),
 }
 FLOATS = {"float": ":", "float, trained": "--"}  # networks without shared weights: lines
 CELLS = {
