@@ -17,6 +17,7 @@ from .. import compression
 from ..clustering import Prepared
 from ..compression.entropy import cells_of_centers, multiplier_for_bits
 from ..results import results_folder, write_atomically
+from ..sharing import plain_weights
 from .data import load_images
 from .evaluation import wilson_interval
 from .network import (
@@ -332,10 +333,9 @@ class Compressor:
             self._features = {key: {}}
         kept = self._features[key]
         if images.name not in kept:
-            with parametrize.cached():
-                kept[images.name] = extract_features(
-                    convolutions, images.pixels, f"features of {images.name}"
-                )
+            plain = plain_weights(copy.deepcopy(convolutions))
+            title = f"features of {images.name}"
+            kept[images.name] = extract_features(plain, images.pixels, title)
         return kept[images.name]
 
 
