@@ -7,7 +7,14 @@ import torch
 
 from lib import Prepared, compression
 from lib.experiment.data import load_convolutions
-from lib.experiment.frontier import Compressor, Recipe, Retraining, choose, headline, uniform_at_bits
+from lib.experiment.frontier import (
+    Compressor,
+    Recipe,
+    Retraining,
+    choose,
+    headline,
+    uniform_at_bits,
+)
 from lib.experiment.network import LAYERS, SCOPES, alexnet, prepare
 
 
