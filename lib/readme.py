@@ -16,9 +16,6 @@ def update(text):
         "claims": claims_block(),
         "accuracy": accuracy_block(),
         "frontier": frontier_block(),
-        "retraining": retraining_block(),
-        "distortion": distortion_block(),
-        "runtimes": runtimes_block(),
         "bench": bench_block(),
     }
     for name, block in blocks.items():
@@ -91,102 +88,24 @@ def _by_bits_and_budget(key):
 
 
 def frontier_block():
-    """Every file of the experiment `compress`, the largest first; those chosen are bold."""
+    """Every file of the experiment `compress`, the largest first."""
     table = results.read_table("compress", "frontier")
     lines = [
-        "| Scope | Method | Times smaller | Bytes | Top-1, % | Lost, points | Lost, held out |",
+        "| Scope | Method | Times smaller | Bytes | Bits a weight | Top-1, % | Lost, points |",
         "| --- " * 7 + "|",
     ]
     for scope in ("conv", "all"):
         for row in table[table["scope"] == scope].sort_values("ratio").itertuples():
-            bold = "**" if row.chosen else ""
             lines.append(
-                f"| {row.scope} | {row.method} | {bold}{row.ratio:.1f}{bold} | {row.bytes:,} "
-                f"| {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] | {row.top1_drop:.2f} "
-                f"| {row.held_out_drop:.1f} |"
+                f"| {row.scope} | {row.method} | {row.ratio:.1f} | {row.bytes:,} "
+                f"| {row.bits_per_weight:.2f} | {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] "
+                f"| {row.top1_drop:.2f} |"
             )
     note = (
         "Bytes of the scope's layers in the file: labels, codebooks and factors. Lost: against the "
-        "float network on the same 10,000 test images, and on the 1,000 held-out ones. Bold: the "
-        "smallest file of its scope, retrained or not, that loses at most half a point of the "
-        "latter"
-    )
-    return "\n".join(lines) + f"\n\n{note}.\n\n{_chosen(table)}\n"
-
-
-def _chosen(table):
-    """The chosen files in words, beside the float network that was trained as long."""
-    parts = []
-    for row in table[table["chosen"]].sort_values(["scope", "retrained"]).itertuples():
-        how = "trained" if row.retrained else "without training any weight"
-        parts.append(
-            f"`{row.scope}`, {how}: **{row.ratio:.1f} times smaller**, {row.bytes:,} bytes, "
-            f"{_lost(row.top1_drop)}"
-        )
-    floats = table[table["method"] == "float, trained"]
-    alike = [f"`{row.scope}` {_lost(row.top1_drop)}" for row in floats.itertuples()]
-    also = f" The float network with the same layers trained as long: {'; '.join(alike)}."
-    return f"Chosen: {'; '.join(parts)}." + (also if alike else "")
-
-
-def _lost(points):
-    return f"{points:.2f} points lost" if points >= 0 else f"{-points:.2f} points gained"
-
-
-def retraining_block():
-    """Top-1 before and after retraining from every initialization; what is left of C2."""
-    table = results.read_table("compress", "retraining")
-    keys = list(dict.fromkeys(zip(table["way"], table["bits"], strict=True)))
-    heads = [f"{way}, {bits} bits" for way, bits in keys]
-    lines = [f"| init | {' | '.join(heads)} |", "| --- " * (len(keys) + 1) + "|"]
-    top1 = table.set_index(["init", "way", "bits", "epoch"])["test_top1"]
-    last = table["epoch"].max()
-    for init in [name for name in INITS if name in set(table["init"])]:
-        cells = [f"{top1[init, *key, 0]:.1f} → {top1[init, *key, last]:.1f}" for key in keys]
-        lines.append(f"| {init} | {' | '.join(cells)} |")
-    claims = results.read_table("compress", "claims_retrained")
-    counts = claims["verdict"].value_counts()
-    verdicts = ", ".join(f"{word} in {count}" for word, count in counts.items())
-    note = (
-        f"Top-1 in % on all test images, before and after {last:.0f} "
-        f"epoch{'s' * (last > 1)}. C2 after retraining, of {len(claims)}: {verdicts}; "
-        f"{claims['measured'].min():.1f} to {claims['measured'].max():.1f} points"
+        "float network on the same 10,000 images"
     )
     return "\n".join(lines) + f"\n\n{note}.\n"
-
-
-def distortion_block():
-    """Top-1 of every combination of remedies, without retraining."""
-    table = results.read_table("compress", "distortion")
-    keys = sorted(set(zip(table["bits"], table["scope"], strict=True)))
-    heads = [f"{bits} bits, {scope}" for bits, scope in keys]
-    lines = [
-        f"| Weighted | Compensated | Corrected | {' | '.join(heads)} |",
-        "| --- " * (len(keys) + 3) + "|",
-    ]
-    for how, rows in table.groupby(["weighting", "compensated", "corrected"], sort=False):
-        top1 = rows.set_index(["bits", "scope"])["top1"]
-        cells = [f"{top1[key]:.2f}" for key in keys]
-        weighting = "" if how[0] == "none" else f"by {how[0]}"
-        marks = ["yes" if applied else "" for applied in how[1:]]
-        lines.append(f"| {' | '.join([weighting, *marks, *cells])} |")
-    return "\n".join(lines) + "\n"
-
-
-def runtimes_block():
-    """The network in onnxruntime, in every form."""
-    table = results.read_table("compress", "runtimes")
-    lines = [
-        "| Form | Bytes | Times smaller | Load, s | An image, ms | Top-1, % | As in torch, % |",
-        "| --- " * 7 + "|",
-    ]
-    lines += [
-        f"| {row.form} | {row.bytes:,} | {row.ratio:.1f} | {row.load_seconds:.2f} "
-        f"| {row.latency_ms:.0f} [{row.latency_ms_low:.0f}, {row.latency_ms_high:.0f}] "
-        f"| {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] | {row.agreement:.2f} |"
-        for row in table.itertuples()
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def bench_block():

@@ -30,7 +30,8 @@ COLUMNS = {
         "claims_retrained": "claim scope network baseline paper measured relative low high verdict",
         "bench": "array n_array n_weights peer n_clusters repeat seconds peak_mib relative_inertia",
         "frontier": "scope method retrained pruned bytes ratio bits_per_weight top1 low high "
-        "top1_drop held_out_drop chosen seconds file",
+        "top1_drop seconds file",
+        "chosen": "scope retrained file held_out_drop chosen",
         "retraining": "way init bits epoch train_loss held_out_top1 test_top1 seconds",
         "rates": "layer cells n_clusters entropy bytes bits_per_weight relative_distortion",
         "allocation": "scope criterion bits allocation layer n_weights n_clusters bytes distortion "

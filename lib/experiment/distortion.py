@@ -6,7 +6,7 @@ import time
 
 from .. import compression
 from ..compression.entropy import cells_of_centers
-from .network import LAYERS
+from .network import LAYERS, SCOPES
 from .rates import prepared_by_fisher, prepared_by_inputs
 
 WEIGHTINGS = ("none", "inputs", "fisher")
@@ -21,11 +21,14 @@ class Remedies:
     weightings : sequence of {"none", "inputs", "fisher"}
         Of the squared error that centers minimize: not, by the inputs' second moments, or by the
         diagonal Fisher information.
+    scopes : sequence of {"conv", "all"}
+        Rows of `conv` are those of `all` with the float classifier: what is done to the
+        convolutions does not depend on it.
     progress : callable
-        Wraps the images of the latter.
+        Wraps the images of the Fisher information.
     """
 
-    def __init__(self, compressor, weightings=WEIGHTINGS, progress=iter):
+    def __init__(self, compressor, weightings=WEIGHTINGS, scopes=tuple(SCOPES), progress=iter):
         if unknown := [name for name in weightings if name not in WEIGHTINGS]:
             raise ValueError(f"weightings={unknown}: choose from {', '.join(WEIGHTINGS)}.")
         self.compressor, self.prepared = compressor, {"none": compressor.prepared}
@@ -33,7 +36,7 @@ class Remedies:
             self.prepared["inputs"] = prepared_by_inputs(compressor)
         if "fisher" in weightings:
             self.prepared["fisher"] = prepared_by_fisher(compressor, progress)
-        self.weightings = weightings
+        self.weightings, self.scopes = weightings, scopes
 
     def combinations(self):
         """Of weighting, compensated and corrected: none first, everything last."""
@@ -43,7 +46,8 @@ class Remedies:
         """Rows of the table `distortion`, one a scope, at 2 ** bits centers a layer."""
         compressor, start = self.compressor, time.perf_counter()
         model = copy.deepcopy(compressor.network)
-        for name, prepared in self.prepared[weighting].items():
+        for name in SCOPES["all" if "all" in self.scopes else "conv"]:
+            prepared = self.prepared[weighting][name]
             centers = prepared.cluster(2**bits, init="optimal", labels=False).centers
             cells = cells_of_centers(prepared, centers)
             compression.install_cells(model, LAYERS[name], prepared, cells)
@@ -62,4 +66,5 @@ class Remedies:
             | compressor.judged(shared, ["test"])
             | {"seconds": seconds}
             for scope, shared in (("all", model), ("conv", conv))
+            if scope in self.scopes
         ]

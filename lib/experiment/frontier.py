@@ -16,7 +16,8 @@ from torch.nn.utils import parametrize
 from .. import compression
 from ..clustering import Prepared
 from ..compression.entropy import cells_of_centers, multiplier_for_bits
-from ..results import results_folder, write_atomically
+from ..results import COLUMNS, results_folder, write_atomically
+from ..sharing import plain_weights
 from .data import load_images
 from .evaluation import wilson_interval
 from .network import (
@@ -125,7 +126,7 @@ class Retraining:
     @property
     def method(self):
         """Its name in tables."""
-        what = "classifier trained" if self.trained == "classifier" else "trained"
+        what = "trained through" if self.trained == "classifier" else "all trained through"
         return "pruned, " * (self.cells == "pruned") + what
 
     @property
@@ -332,10 +333,9 @@ class Compressor:
             self._features = {key: {}}
         kept = self._features[key]
         if images.name not in kept:
-            with parametrize.cached():
-                kept[images.name] = extract_features(
-                    convolutions, images.pixels, f"features of {images.name}"
-                )
+            plain = plain_weights(copy.deepcopy(convolutions))
+            title = f"features of {images.name}"
+            kept[images.name] = extract_features(plain, images.pixels, title)
         return kept[images.name]
 
 
@@ -351,22 +351,33 @@ class OnPixels(torch.nn.Module):
         return self.network(prepare(pixels))
 
 
-def chosen(rows):
-    """Which rows of `frontier` are the smallest files that may be used, by held-out images.
+def choose(rows):
+    """The table `chosen`: the smallest files that may be used, by held-out images.
 
     Parameters
     ----------
     rows : pandas.DataFrame
+        Rows of files as `Compressor.row` gives them.
 
     Returns
     -------
-    bool array of shape (n,)
-        One row at most of each scope, with and without retraining: the smallest file that loses at
-        most half a point of held-out top-1.
+    pandas.DataFrame
+        `chosen` is true of one row at most of each scope, with and without retraining: the smallest
+        file that loses at most half a point of held-out top-1.
     """
-    good = rows[rows["file"].notna() & (rows["held_out_drop"] <= MOST_LOST)]
+    files = rows[rows["file"].notna()]
+    good = files[files["held_out_drop"] <= MOST_LOST]
     smallest = good.sort_values("bytes").groupby(["scope", "retrained"]).head(1)
-    return rows.index.isin(smallest.index)
+    found = files.assign(chosen=files.index.isin(smallest.index))
+    return found[list(COLUMNS["chosen"])]
+
+
+def headline(frontier, chosen, scope):
+    """Name of the smallest chosen file of a scope, or of the most accurate on held-out images."""
+    files = frontier[frontier["scope"] == scope].merge(chosen, on=["scope", "retrained", "file"])
+    good = files[files["chosen"].astype(bool)]
+    best = good.nsmallest(1, "bytes") if len(good) else files.nsmallest(1, "held_out_drop")
+    return best["file"].iloc[0]
 
 
 def uniform_at_bits(prepared, bits):

@@ -1,6 +1,7 @@
 """Size against distortion: of single layers, and of allocations of centers to all of them."""
 
 import copy
+import functools
 
 import numpy as np
 
@@ -77,11 +78,11 @@ class Allocator:
         self.prepared = compressor.prepared
         if criterion == "fisher":
             self.prepared = prepared_by_fisher(compressor, progress)
-        self.offers = {name: compression.offers(p) for name, p in self.prepared.items()}
+        self.offers = functools.cache(lambda name: compression.offers(self.prepared[name]))
 
     def frontier(self, scope):
         """Every allocation of a scope's layers that no smaller one equals."""
-        return compression.frontier({name: self.offers[name] for name in SCOPES[scope]})
+        return compression.frontier({name: self.offers(name) for name in SCOPES[scope]})
 
     def uniform(self, scope, bits):
         """As many bits in each layer."""
@@ -124,7 +125,7 @@ class Allocator:
         return rows
 
     def _offer(self, name, k):
-        offer = self.offers[name]
+        offer = self.offers(name)
         place = int(np.searchsorted(offer.n_clusters, k))
         return offer.sizes[place], offer.distortions[place]
 

@@ -7,7 +7,14 @@ import torch
 
 from lib import Prepared, compression
 from lib.experiment.data import load_convolutions
-from lib.experiment.frontier import Compressor, Recipe, Retraining, chosen, uniform_at_bits
+from lib.experiment.frontier import (
+    Compressor,
+    Recipe,
+    Retraining,
+    choose,
+    headline,
+    uniform_at_bits,
+)
 from lib.experiment.network import LAYERS, SCOPES, alexnet, prepare
 
 
@@ -92,7 +99,7 @@ def test_whole_networks_train_on_pixels(compressor, network):
         assert torch.equal(before, shared) == torch.equal(before, floats) == (layer[:2] == "fc")
         assert (len(shared.unique()) < 200) == layer.startswith("conv")
     row = compressor.row(model, "conv", retraining.method, 1.0, retrained=True, pruned=True)
-    assert row["method"] == "trained"
+    assert row["method"] == "all trained through"
     assert row["bits_per_weight"] < 2.6
 
 
@@ -107,9 +114,9 @@ def test_pruned_weights_stay_nine_in_ten(compressor):
 
 def test_a_retraining_says_what_it_is():
     whole = Retraining("entropy-constrained", 2, 0.1, 3, "all")
-    assert (whole.scope, whole.method, len(whole.layers)) == ("all", "trained", 8)
+    assert (whole.scope, whole.method, len(whole.layers)) == ("all", "all trained through", 8)
     head = Retraining("pruned", 4, 4, 1, "classifier")
-    assert (head.scope, head.method) == ("all", "pruned, classifier trained")
+    assert (head.scope, head.method) == ("all", "pruned, trained through")
     assert list(head.layers) == ["fc6", "fc7", "fc8"]
     assert Retraining("pruned", 4, 4, 1, "conv").scope == "conv"
     with pytest.raises(ValueError, match="trained='head' is unknown: choose from classifier, conv"):
@@ -130,4 +137,9 @@ def test_the_smallest_good_file_of_each_kind_is_chosen():
         ],
         columns=["scope", "retrained", "bytes", "held_out_drop", "file"],
     )
-    assert chosen(rows).tolist() == [False, True, False, True, True, False]
+    found = choose(rows)
+    assert found["file"].tolist() == ["a", "b", "c", "d", "e"]
+    assert found["chosen"].tolist() == [False, True, False, True, True]
+    assert headline(rows.drop(columns="held_out_drop"), found, "all") == "d"
+    none = found.assign(chosen=False)
+    assert headline(rows.drop(columns="held_out_drop"), none, "all") == "c"  # the most accurate
