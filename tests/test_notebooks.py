@@ -111,7 +111,7 @@ class TestParameterFiles:
     def test_mistyped_parameter_is_refused(self, notebook):
         for name in runs.declared_parameters(notebook):
             with pytest.raises(runs.ParameterError, match=f"{name} must be"):
-                runs.check_parameters(notebook, {name: {"not": "this"}})
+                runs.check_parameters(notebook, {name: ("not", "this")})
 
     def test_number_as_text_is_refused(self):
         with pytest.raises(runs.ParameterError, match="endpoint_bits must be int, got '4'"):
