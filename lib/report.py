@@ -26,7 +26,7 @@ METHOD = (
     (
         "Lloyd's algorithm: every weight goes to its nearest center, every center to the mean of "
         "its weights, until no label changes.",
-        r"l_j = \arg\min_i \lvert w_j - c_i \rvert, \quad "
+        r"l_j = \mathrm{argmin}_i\; \lvert w_j - c_i \rvert, \quad "
         r"c_i = \frac{1}{\lvert \{j : l_j = i\} \rvert} \sum_{j : l_j = i} w_j",
     ),
     (
@@ -92,7 +92,7 @@ def write_report(experiment):
             if name in tables
             for row in tables[name].to_dict("records")
         ],
-        method=[(text, jinja2.utils.markupsafe.Markup(convert(tex))) for text, tex in METHOD],
+        method=[(text, jinja2.utils.markupsafe.Markup(convert(tex, display="block"))) for text, tex in METHOD],
         figures=_figures(folder / "figures"),
         tables=_shown(tables),
     )
