@@ -214,15 +214,13 @@ def overlapping_texts(figure):
         Empty where all can be read.
     """
     figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    page = figure.bbox
-    boxes = []
+    renderer, page = figure.canvas.get_renderer(), figure.bbox
+    hidden, boxes = _labels_out_of_sight(figure), []
     for text in figure.findobj(mpl.text.Text):
-        if not (text.get_visible() and text.get_text().strip()) or not _drawn(text):
-            continue
-        box = text.get_window_extent(renderer)
-        if box.width and box.height:
-            boxes.append((text.get_text(), box))
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden:
+            box = text.get_window_extent(renderer)
+            if box.width and box.height:
+                boxes.append((text.get_text(), box))
     found = []
     for i, (first, a) in enumerate(boxes):
         if a.x0 < page.x0 - 1 or a.y0 < page.y0 - 1 or a.x1 > page.x1 + 1 or a.y1 > page.y1 + 1:
@@ -235,16 +233,13 @@ def overlapping_texts(figure):
     return found
 
 
-def _drawn(text):
-    """Whether a label of a tick lies within its axis' limits; other texts always count."""
-    axis = getattr(text, "axes", None)
-    if axis is None:
-        return True
-    for labels, limits, place in (
-        (axis.get_xticklabels(which="both"), axis.get_xlim(), 0),
-        (axis.get_yticklabels(which="both"), axis.get_ylim(), 1),
-    ):
-        if any(text is label for label in labels):
-            low, high = sorted(limits)
-            return low <= text.get_position()[place] <= high
-    return True
+def _labels_out_of_sight(figure):
+    """Ids of the labels of ticks beyond their axis' limits, which are not drawn."""
+    found = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not low <= tick.get_loc() <= high:
+                    found |= {id(tick.label1), id(tick.label2)}
+    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 from latex2mathml.converter import convert
+from markupsafe import Markup
 
 from . import results
 
@@ -92,7 +93,7 @@ def write_report(experiment):
             if name in tables
             for row in tables[name].to_dict("records")
         ],
-        method=[(text, jinja2.utils.markupsafe.Markup(convert(tex, display="block"))) for text, tex in METHOD],
+        method=[(text, Markup(convert(tex, display="block"))) for text, tex in METHOD],
         figures=_figures(folder / "figures"),
         tables=_shown(tables),
     )

@@ -41,8 +41,8 @@ def plot_densities(density):
             axis.step(rows["weight"], rows["density"], where="post", color="0.2", linewidth=0.8)
             axis.set(yscale="log", title=layer)
             axis.xaxis.set_major_locator(MaxNLocator(3))
-        figure.supxlabel("weight")
-        figure.supylabel("density")
+        figure.supxlabel("weight", fontsize=font_size())
+        figure.supylabel("density", fontsize=font_size())
     return figure
 
 

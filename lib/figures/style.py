@@ -101,7 +101,7 @@ def font_size():
 
 def fitting(columns):
     """So many columns of a legend or of panels, or as many as there is room for."""
-    return max(1, int(columns * min(1.0, width() / WIDTH_IN)))
+    return max(1, round(columns * min(1.0, width() / WIDTH_IN)))
 
 
 def panels(n, columns, row_height, **options):
