@@ -4,7 +4,9 @@ import functools
 import io
 from typing import NamedTuple
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -261,11 +263,13 @@ class _Picture:
     """Axes that are made once; what a slider moves is set anew."""
 
     def __init__(self):
-        import matplotlib as mpl
-
         with mpl.rc_context(STYLE | {"figure.constrained_layout.use": False}):
-            self.figure = Figure(SIZE_IN)
-            axes = self.figure.subplots(2, 2)
+            self._make()
+
+    def _make(self):
+        self.figure = Figure(SIZE_IN)
+        FigureCanvasAgg(self.figure)
+        axes = self.figure.subplots(2, 2)
         self.figure.subplots_adjust(0.075, 0.09, 0.985, 0.94, 0.2, 0.42)
         (self.linear, self.log), (self.path, self.loss) = axes
         self.layer = None

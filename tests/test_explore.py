@@ -19,6 +19,7 @@ import lib
 from lib import results
 from lib.experiment.data import load_convolutions
 from lib.explore import Explorer
+from lib.paper import overlapping_texts
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +82,7 @@ def test_pictures_change_with_the_look_and_come_back(explorer):
 
 @pytest.mark.parametrize("look", [("conv2", 4, "linear"), ("other", 1, "random"), ("conv1", 8)])
 def test_no_text_of_the_picture_overlaps(explorer, look):
-    figure = explorer.picture(explorer.look(*look))
-    figure.canvas.draw()
-    boxes = []
-    for axis in figure.axes:
-        texts = [axis.title, axis.xaxis.label, axis.yaxis.label]
-        texts += [*axis.get_xticklabels(), *axis.get_yticklabels()]
-        low, high = axis.get_window_extent().get_points()
-        for text in texts:
-            box = text.get_window_extent()
-            inside = (box.x1 >= low[0] - 60) and (box.x0 <= high[0] + 5)
-            if text.get_text() and text.get_visible() and inside:
-                boxes.append((text.get_text(), box))
-    for i, (first, a) in enumerate(boxes):
-        for second, b in boxes[:i]:
-            assert not a.shrunk(0.95, 0.9).overlaps(b.shrunk(0.95, 0.9)), (first, second)
-    width, height = figure.get_size_inches() * figure.dpi
-    for text, box in boxes:
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text
+    assert overlapping_texts(explorer.picture(explorer.look(*look))) == []
 
 
 def test_an_animation_has_a_frame_for_each_iteration(explorer, tmp_path):
