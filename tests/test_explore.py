@@ -116,7 +116,12 @@ def jupyter(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}"]
-    command += ["--allow-root", "--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
+    command += [
+        "--expose-app-in-browser",
+        "--allow-root",
+        "--IdentityProvider.token=secret",
+        "--ServerApp.port_retries=0",
+    ]
     command += [
         f"--notebook-dir={tree.parent}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -142,8 +147,10 @@ def jupyter(tmp_path):
 @pytest.mark.slow
 def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page):
     with open_page(jupyter, height=1400) as (page, _, errors):
-        page.get_by_role("menuitem", name="Run", exact=True).click(timeout=60_000)
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.locator(".jp-Notebook .jp-InputArea").first.wait_for(timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.wait_for_timeout(1000)  # its connection is made twice
+        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
         image = page.locator(".widget-image")
         image.wait_for(timeout=120_000)
 
@@ -160,7 +167,7 @@ def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page):
         handle = page.locator(".widget-slider .noUi-handle").first
         handle.focus()
         changed(lambda: page.keyboard.press("ArrowRight"))
-        assert "32 centers" in page.locator(".widget-html").first.inner_text()
+        page.get_by_text("conv4: 32 centers").wait_for()
         page.get_by_role("button", name="measure the accuracy").click()
         page.get_by_text("top-1 on 500 images").wait_for(timeout=120_000)
         assert page.locator(".jp-RenderedText[data-mime-type*='stderr']").count() == 0
