@@ -95,8 +95,7 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
         # Weights a few units in the last place apart could be revised in a circle.
         revise = revise and history[-1] < history[-2]
         converged = not moved or (tol > 0 and history[-2] - history[-1] <= tol * history[-2])
-    counts = np.bincount(cells.labels, minlength=len(centers))
-    return Path(centers, counts, np.array(history), converged, np.array(tried))
+    return Path(centers, cells.counts(len(centers)), np.array(history), converged, np.array(tried))
 
 
 def revised(cells, centers):
@@ -180,6 +179,12 @@ class TextbookCells:
         self.mass, self.total, self.square = np.zeros((3, len(centers)))
         self.mass[first], self.total[first], self.square[first] = sums.T
         return moved
+
+    def counts(self, n_clusters):
+        """Number of weights of each label; int64 of shape (n_clusters,)."""
+        # By parts: bincount makes a copy of 8 bytes a label, and fresh memory is slow to get.
+        parts = np.array_split(self.labels, 1 + len(self.labels) // 2**18)
+        return np.sum([np.bincount(part, minlength=n_clusters) for part in parts], axis=0)
 
     def lower_parts(self, means):
         """Mass and total of the weights at or below the mean of their cell."""
