@@ -14,6 +14,7 @@ EVERY = [
     (experiment, name)
     for experiment in comparison.COMMITTED
     for name, _ in paper.every_figure(experiment)
+    if not name.startswith("centers-") or name in ("centers-conv2-4bits", "centers-fc6-8bits")
 ]
 
 
