@@ -65,11 +65,13 @@ class Allocator:
     criterion : {"squared error", "fisher"}
         What is minimized: the sum of the layers' squared errors, or each weighted by the diagonal
         Fisher information, which tells layers apart too. The centers minimize the same.
+    max_clusters : int
+        Centers that a layer can get at most.
     progress : callable
         Wraps the images of the latter, those of the corrections; their labels are not used.
     """
 
-    def __init__(self, compressor, criterion, progress=iter):
+    def __init__(self, compressor, criterion, max_clusters=256, progress=iter):
         if criterion not in CRITERIA:
             raise ValueError(
                 f"criterion={criterion!r} is unknown: choose from {', '.join(CRITERIA)}."
@@ -78,7 +80,9 @@ class Allocator:
         self.prepared = compressor.prepared
         if criterion == "fisher":
             self.prepared = prepared_by_fisher(compressor, progress)
-        self.offers = functools.cache(lambda name: compression.offers(self.prepared[name]))
+        self.offers = functools.cache(
+            lambda name: compression.offers(self.prepared[name], max_clusters=max_clusters)
+        )
 
     def frontier(self, scope):
         """Every allocation of a scope's layers that no smaller one equals."""

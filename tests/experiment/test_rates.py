@@ -38,7 +38,7 @@ def test_at_one_entropy_the_cells_made_for_it_leave_the_least_error(compressor):
 @pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["squared error", "fisher"])
 def test_an_allocation_fits_its_budget_and_errs_less(compressor, criterion):
-    allocator = Allocator(compressor, criterion)
+    allocator = Allocator(compressor, criterion, 64)
     uniform = allocator.uniform("conv", 3)
     budget = allocator.size(uniform)
     rows = allocator.rows("conv", 3, "uniform", uniform)
