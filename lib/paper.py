@@ -170,7 +170,14 @@ def _bytes(figure, suffix):
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "pgf": None}[suffix]
     with mpl.rc_context(figures.STYLE):  # the type of fonts is read here
         figure.savefig(buffer, format=suffix, metadata=metadata)
-    return buffer.getvalue()
+    return _numbered(buffer.getvalue()) if suffix == "svg" else buffer.getvalue()
+
+
+def _numbered(svg):
+    """The same drawing with its names in the order in which they come: some are of addresses."""
+    names = dict.fromkeys(re.findall(rb'id="([a-z][0-9a-f]{10})"', svg))
+    numbers = {name: b"n%d" % number for number, name in enumerate(names)}
+    return re.sub(rb"\b[a-z][0-9a-f]{10}\b", lambda m: numbers.get(m[0], m[0]), svg)
 
 
 HEADER = """\

@@ -236,7 +236,6 @@ class TestDask:
         kernel = psutil.Process(next(iter(kernels_until(repository))))
         kernel.parent().parent().kill()  # the worker, which started papermill
         process.wait(120)
-        assert len(done_of(plan)) >= 5
         assert sweep.run_sweep(plan)["done"] == 6
         wait_for(lambda: not kernels(repository), 10)
 
