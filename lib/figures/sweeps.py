@@ -11,6 +11,7 @@ def plot_sweep(rows, x, y, hue, column=None):
 
     The bands are 95 % intervals of the mean over the rows that differ in nothing shown: seeds.
     """
+    rows = rows.dropna(subset=[x, y])  # a float network has no bits
     columns = 1 if column is None else min(rows[column].nunique(), fitting(2))
     values = list(dict.fromkeys(rows[hue]))
     palette = {v: COLORS[v] for v in values} if set(values) <= set(COLORS) else "colorblind"
