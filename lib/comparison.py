@@ -1,12 +1,11 @@
 """A run's tables against the committed ones, row by row within stated tolerances."""
 
 import io
-import json
 
 import pandas as pd
 
 from . import results
-from .provenance import git
+from .provenance import git, read_manifest
 
 REFERENCE = "full"  # the experiment with whose tables those of others are compared
 COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
@@ -119,10 +118,9 @@ def _committed(experiment, reference, name):
 def _training(experiment):
     """What an experiment's classifiers depend on, by its manifest; None without one."""
     try:
-        text = (results.results_folder(experiment) / "manifest.json").read_text()
+        given = read_manifest(experiment)["parameters"].get(TRAINING, {})
     except FileNotFoundError:
         return None
-    given = json.loads(text)["parameters"].get(TRAINING, {})
     return {name: value for name, value in given.items() if name not in HARMLESS}
 
 

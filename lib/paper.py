@@ -1,7 +1,6 @@
 """Every figure and table of an experiment as a venue wants them, from its tables alone."""
 
 import io
-import json
 import re
 import shutil
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from . import figures, results
+from .provenance import read_manifest
 from .report import caption
 
 SUFFIXES = ("pdf", "svg")
@@ -110,13 +110,7 @@ def settings(venue):
 def every_figure(experiment):
     """Name and drawing function of each figure that the tables of an experiment allow."""
     folder = results.results_folder(experiment)
-    try:
-        parameters = json.loads((folder / "manifest.json").read_text())["parameters"]
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{experiment!r} has no finished results in {folder}: "
-            f"`make reproduce EXPERIMENT={experiment}` makes them."
-        ) from None
+    parameters = read_manifest(experiment)["parameters"]
     tables = {
         name: results.read_table(experiment, name)
         for name in results.COLUMNS

@@ -114,6 +114,24 @@ def write_manifest(experiment, records, parameters):
     return manifest
 
 
+def read_manifest(experiment):
+    """The manifest of an experiment's finished results.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, naming the command that makes it.
+    """
+    folder = results.results_folder(experiment)
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{experiment!r} has no finished results in {folder}: "
+            f"`make reproduce EXPERIMENT={experiment}` makes them."
+        ) from None
+
+
 def _inputs(experiment):
     patterns = (
         "requirements.txt",

@@ -4,7 +4,6 @@ Everything shown is read from the tables, figures and manifest; nothing is compu
 """
 
 import base64
-import json
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from latex2mathml.converter import convert
 from markupsafe import Markup
 
 from . import results
+from .provenance import read_manifest
 
 TEMPLATE = Path(__file__).with_name("report.html")
 MOST_ROWS = 400  # a longer table is named, with the file that has it
@@ -73,13 +73,7 @@ def write_report(experiment):
         If the experiment has no finished results, naming the command that makes them.
     """
     folder = results.results_folder(experiment)
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{experiment!r} has no finished results in {folder}: "
-            f"`make reproduce EXPERIMENT={experiment}` makes them."
-        ) from None
+    manifest = read_manifest(experiment)
     tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = _number

@@ -7,7 +7,7 @@ from .style import PEERS, drawing, font_size, legend, panels, width
 
 
 def plot_bench(bench):
-    """Nanoseconds a weight of every peer by number of centers, a panel an array.
+    """Seconds a weight of every peer by number of centers, a panel an array.
 
     Hollow where a peer got fewer weights than there are.
     """
@@ -25,7 +25,7 @@ def plot_bench(bench):
             axis.minorticks_off()
         figure.supxlabel("centers", fontsize=font_size())
         figure.supylabel("seconds a weight", fontsize=font_size())
-        _peerinit_legend(figure, rows)
+        _peer_legend(figure, rows)
     return figure
 
 
@@ -39,7 +39,7 @@ def plot_growth(bench):
             _lines_of_peer(axis, shown, "n_weights", shown["seconds"])
         centers = rows["n_clusters"].iloc[0]
         axis.set(xscale="log", yscale="log", xlabel="weights", ylabel=f"seconds, {centers} centers")
-        _peerinit_legend(figure, rows)
+        _peer_legend(figure, rows)
     return figure
 
 
@@ -62,7 +62,7 @@ def _short(number):
     return str(number)
 
 
-def _peerinit_legend(figure, rows):
+def _peer_legend(figure, rows):
     handles = [
         Line2D([], [], color=color, marker=marker, label=name)
         for name, (color, marker) in PEERS.items()
