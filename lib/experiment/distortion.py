@@ -5,9 +5,8 @@ import itertools
 import time
 
 from .. import compression
-from ..compression.entropy import cells_of_centers
-from .network import LAYERS, SCOPES
-from .rates import prepared_by_fisher, prepared_by_inputs
+from .network import SCOPES
+from .rates import prepared_by_fisher, prepared_by_inputs, with_optimal_centers
 
 WEIGHTINGS = ("none", "inputs", "fisher")
 
@@ -45,12 +44,8 @@ class Remedies:
     def rows(self, bits, weighting, compensated, corrected):
         """Rows of the table `distortion`, one a scope, at 2 ** bits centers a layer."""
         compressor, start = self.compressor, time.perf_counter()
-        model = copy.deepcopy(compressor.network)
-        for name in SCOPES["all" if "all" in self.scopes else "conv"]:
-            prepared = self.prepared[weighting][name]
-            centers = prepared.cluster(2**bits, init="optimal", labels=False).centers
-            cells = cells_of_centers(prepared, centers)
-            compression.install_cells(model, LAYERS[name], prepared, cells)
+        numbers = dict.fromkeys(SCOPES["all" if "all" in self.scopes else "conv"], 2**bits)
+        model = with_optimal_centers(compressor.network, self.prepared[weighting], numbers)
         if compensated:
             compression.compensate(model, compressor.network, compressor.batches)
         if corrected:

@@ -98,13 +98,7 @@ class Allocator:
 
     def model(self, numbers):
         """The network with so many centers in each layer that is named."""
-        model = copy.deepcopy(self.compressor.network)
-        for name, k in numbers.items():
-            prepared = self.prepared[name]
-            centers = prepared.cluster(k, init="optimal", labels=False).centers
-            cells = cells_of_centers(prepared, centers)
-            compression.install_cells(model, LAYERS[name], prepared, cells)
-        return model
+        return with_optimal_centers(self.compressor.network, self.prepared, numbers)
 
     def lost_on_held_out(self, numbers):
         """Points of held-out top-1 that an allocation loses."""
@@ -132,6 +126,16 @@ class Allocator:
         offer = self.offers(name)
         place = int(np.searchsorted(offer.n_clusters, k))
         return offer.sizes[place], offer.distortions[place]
+
+
+def with_optimal_centers(network, prepared, numbers):
+    """A copy of a network with so many optimal centers in each layer that is named."""
+    model = copy.deepcopy(network)
+    for name, k in numbers.items():
+        centers = prepared[name].cluster(k, init="optimal", labels=False).centers
+        cells = cells_of_centers(prepared[name], centers)
+        compression.install_cells(model, LAYERS[name], prepared[name], cells)
+    return model
 
 
 def prepared_by_fisher(compressor, progress=iter):
