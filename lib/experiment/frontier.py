@@ -180,35 +180,32 @@ class Compressor:
     def retrained(self, retraining):
         """The network with weights trained through, and the seconds that took."""
         start = time.perf_counter()
-        model, images = copy.deepcopy(self.network), self.images["train"]
         if retraining.trained == "classifier":
             model, _ = self.compressed(retraining.recipe, "conv")
-            trained, inputs = model.classifier, self.features(model.features, images).half()
         else:
-            trained, inputs = OnPixels(model), images.pixels
-        compression.train_through(
-            trained,
-            self._followed(retraining, trained, model),
-            inputs,
-            images.labels,
-            **self._training(retraining),
-        )
+            model = copy.deepcopy(self.network)
+        trained, *data = self._to_train(model, retraining)
+        cells_of = self._followed(retraining, trained, model)
+        compression.train_through(trained, cells_of, *data, **self._training(retraining))
         return model, time.perf_counter() - start
 
     def trained_float(self, retraining):
         """The float network with the same layers trained alike, and the seconds that took."""
         start = time.perf_counter()
-        model, images = copy.deepcopy(self.network), self.images["train"]
+        model = copy.deepcopy(self.network)
         layers = [model.get_submodule(LAYERS[name]) for name in retraining.layers]
         parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
-        if retraining.trained == "classifier":
-            trained, inputs = model.classifier, self.features(model.features, images).half()
-        else:
-            trained, inputs = OnPixels(model), images.pixels
-        compression.train_plain(
-            trained, parameters, inputs, images.labels, **self._training(retraining)
-        )
+        trained, *data = self._to_train(model, retraining)
+        compression.train_plain(trained, parameters, *data, **self._training(retraining))
         return model, time.perf_counter() - start
+
+    def _to_train(self, model, retraining):
+        """The part of a model that trains, what it is given, and the labels."""
+        images = self.images["train"]
+        if retraining.trained == "classifier":
+            features = self.features(model.features, images).half()
+            return model.classifier, features, images.labels
+        return OnPixels(model), images.pixels, images.labels
 
     def _training(self, retraining):
         """Options of training, in the precision that features are computed in."""
