@@ -1,6 +1,8 @@
 # Two commands: `make reproduce` and `make test`. Everything else is in `make help`.
 
 EXPERIMENT ?= embedded
+# What report and figures show, unless an experiment is named.
+SHOWN := $(if $(filter file,$(origin EXPERIMENT)),full,$(EXPERIMENT))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SWEEP ?=
 SWEEP_ARGS ?=
@@ -33,10 +35,10 @@ sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/swe
 	@$(RUN) lib sweep $(if $(SWEEP),$(SWEEP),$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
 
 report: $(STAMP) ## one HTML page: make report EXPERIMENT=full
-	@$(RUN) lib report $(if $(filter file,$(origin EXPERIMENT)),full,$(EXPERIMENT))
+	@$(RUN) lib report $(SHOWN)
 
 figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUMNS=1|2
-	@$(RUN) lib figures $(if $(filter file,$(origin EXPERIMENT)),full,$(EXPERIMENT)) \
+	@$(RUN) lib figures $(SHOWN) \
 	  --style $(or $(STYLE),icml) --columns $(or $(COLUMNS),1)
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/

@@ -76,7 +76,7 @@ def _called(name):
 
 
 def _from_torchvision(name, weights):
-    known = torchvision.models.list_models(module=torchvision.models)
+    known = _torchvision_names()
     if name not in known:
         raise ModelError(
             f"unknown model {name!r}: give 'package.module:function', a file with --arch, "
@@ -84,11 +84,7 @@ def _from_torchvision(name, weights):
         )
     if weights is None:
         return torchvision.models.get_model(name, weights=None)
-    try:
-        found = torchvision.models.get_model_weights(name)[weights]
-    except KeyError:
-        choices = ", ".join(w.name for w in torchvision.models.get_model_weights(name))
-        raise ModelError(f"{name} has no weights {weights!r}: choose from {choices}.") from None
+    found = torchvision_weights(name, weights)
     try:
         return torchvision.models.get_model(name, weights=found)
     except (urllib.error.URLError, OSError) as error:
@@ -96,3 +92,27 @@ def _from_torchvision(name, weights):
             f"the weights of {name} cannot be downloaded ({error}): get {found.url}, of the "
             f"project torchvision, and put it into {Path(torch.hub.get_dir(), 'checkpoints')}."
         ) from error
+
+
+def torchvision_weights(name, weights="DEFAULT"):
+    """Torchvision's record of a model's weights: preprocessing, categories, published accuracy.
+
+    None for models that are not torchvision's.
+
+    Raises
+    ------
+    ModelError
+        If the model has no weights of that name.
+    """
+    if name not in _torchvision_names():
+        return None
+    kind = torchvision.models.get_model_weights(name)
+    try:
+        return kind[weights]
+    except KeyError:
+        choices = ", ".join(w.name for w in kind)
+        raise ModelError(f"{name} has no weights {weights!r}: choose from {choices}.") from None
+
+
+def _torchvision_names():
+    return torchvision.models.list_models(module=torchvision.models)

@@ -75,6 +75,7 @@ def write_paper(experiment, style, columns):
     width = venue.column if columns == 1 else venue.text
     folder = results.results_folder(experiment) / "paper" / f"{style}-{columns}"
     made = list(every_figure(experiment))
+    across = columns == 2 and venue.column < venue.text
     snippets = []
     with figures.look(width, settings(venue)):
         for name, draw in made:
@@ -82,10 +83,10 @@ def write_paper(experiment, style, columns):
             for suffix in _suffixes():
                 results.write_atomically(folder / f"{name}.{suffix}", _bytes(figure, suffix))
             plt.close(figure)
-            snippets.append(_figure_snippet(name, columns, style))
+            snippets.append(_figure_snippet(name, across))
     for table in sorted((results.results_folder(experiment) / "tables").glob("*.tex")):
         results.write_atomically(folder / f"table-{table.name}", table.read_text())
-        snippets.append(_table_snippet(table.stem, columns, style))
+        snippets.append(_table_snippet(table.stem, across))
     results.write_atomically(folder / "include.tex", "\n".join([HEADER, *snippets]))
     return folder
 
@@ -179,17 +180,17 @@ HEADER = """\
 % Figures have their final width: no scaling, so that their text has the size of a caption."""
 
 
-def _figure_snippet(name, columns, style):
-    star = "*" if columns == 2 and style != "neurips" else ""
+def _figure_snippet(name, across):
+    star = "*" * across
     return (
         f"\\begin{{figure{star}}}\n  \\centering\n  \\includegraphics{{{name}.pdf}}\n"
         f"  \\caption{{{_latex(caption(name))}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n"
     )
 
 
-def _table_snippet(name, columns, style):
-    star = "*" if columns == 2 and style != "neurips" else ""
-    width = "\\textwidth" if star else "\\columnwidth"
+def _table_snippet(name, across):
+    star = "*" * across
+    width = "\\textwidth" if across else "\\columnwidth"
     return (
         f"\\begin{{table{star}}}\n  \\centering\n  \\resizebox{{{width}}}{{!}}"
         f"{{\\input{{table-{name}.tex}}}}\n"

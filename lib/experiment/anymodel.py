@@ -5,12 +5,12 @@ import time
 import torch
 from torch.utils.data import DataLoader
 
-from ..models import resolve
+from ..models import resolve, torchvision_weights
 from ..sharing import share_weights
 from ..vision import torchvision
 from .data import CLASSES
 from .datasets import ImagesError, open_images
-from .evaluation import default_revision, wilson_interval
+from .evaluation import default_revision, top1_columns, wilson_interval
 from .network import MEAN, STD, device
 from .progress import progress
 
@@ -55,7 +55,7 @@ class AnyModel:
     ):
         self.name = model
         self.model = resolve(model, arch=arch, weights=weights)
-        known = _weights(model, weights)
+        known = torchvision_weights(model, weights)
         transform = known.transforms() if known else _transform(size)
         categories = known.meta["categories"] if known else None
         if source == "embedded":
@@ -143,10 +143,9 @@ class AnyModel:
 
     def _row(self, right, given):
         n = len(self.images)
-        low, high = wilson_interval(int(right["top1"].sum()), n)
-        top1, top5 = (100 * right[k].double().mean().item() for k in ("top1", "top5"))
-        lost = 100 * self.right["top1"].double().mean().item() - top1
-        judged = {"top1": top1, "top5": top5, "low": low, "high": high, "top1_drop": lost}
+        judged = top1_columns(int(right["top1"].sum()), n)
+        judged["top5"] = 100 * right["top5"].double().mean().item()
+        judged["top1_drop"] = 100 * self.right["top1"].double().mean().item() - judged["top1"]
         blank = dict.fromkeys(["bits", "max_iter", "bytes", "ratio", "seconds"])
         where = {"model": self.name, "images": self.images.name, "n_images": n}
         return where | blank | given | judged
@@ -173,13 +172,6 @@ def reestimate(model, loader, n_batches):
     """Take batch normalization's means and variances again, from the first batches; in place."""
     batches = (inputs for _, (inputs, _) in zip(range(n_batches), loader, strict=False))
     torch.optim.swa_utils.update_bn(batches, model, device=device())
-
-
-def _weights(model, weights):
-    """Torchvision's record of a model's weights; None for other models."""
-    if model not in torchvision.models.list_models(module=torchvision.models):
-        return None
-    return torchvision.models.get_model_weights(model)[weights]
 
 
 def _published(weights):

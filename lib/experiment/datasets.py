@@ -16,7 +16,6 @@ from PIL import Image, UnidentifiedImageError
 from ..vision import torchvision
 from .data import DATA, load_images
 
-SOURCES = ("imagenet", "imagenette", "cifar10", "folder", "csv", "embedded")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 WNID = re.compile(r"n\d{8}")
 VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
@@ -97,15 +96,16 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
     ImagesError
         Naming what is missing and where to get it.
     """
-    if source not in SOURCES:
-        raise ImagesError(f"source={source!r} is unknown: choose from {', '.join(SOURCES)}.")
+    known = (*READERS, "embedded")
+    if source not in known:
+        raise ImagesError(f"source={source!r} is unknown: choose from {', '.join(known)}.")
     if source == "embedded":
         images = load_images("test")
         items = [Image.fromarray(pixels) for pixels in images.pixels.numpy()]
         return LabelledImages(source, items, images.labels, transform)
     if root is None:
         raise ImagesError(f"source={source!r} needs root=, the folder (or list) of the images.")
-    items, names = globals()[f"_{source}"](Path(root))
+    items, names = READERS[source](Path(root))
     if not items:
         raise ImagesError(f"no images in {root}: expected files {', '.join(SUFFIXES)}.")
     found = labels_of(sorted(set(names)), categories, label_map)
@@ -275,3 +275,12 @@ def _downloaded(make, what, root):
         raise ImagesError(
             f"{what}, is not in {root} and cannot be downloaded ({error}): put it there by hand."
         ) from error
+
+
+READERS = {
+    "imagenet": _imagenet,
+    "imagenette": _imagenette,
+    "cifar10": _cifar10,
+    "folder": _folder,
+    "csv": _csv,
+}

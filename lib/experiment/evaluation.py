@@ -275,6 +275,12 @@ def evaluate_network(network, n_images):
     return 100 * right / n_images, *wilson_interval(right, n_images)
 
 
+def top1_columns(right, n):
+    """Columns `top1`, `low` and `high` of so many right of n images; percent."""
+    low, high = wilson_interval(right, n)
+    return {"top1": 100 * right / n, "low": low, "high": high}
+
+
 def wilson_interval(successes, n, z=1.959964):
     """95 % score interval of a proportion, in percent (Wilson 1927)."""
     share = successes / n

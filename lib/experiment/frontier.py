@@ -19,7 +19,7 @@ from ..compression.entropy import cells_of_centers, multiplier_for_bits
 from ..results import COLUMNS, results_folder, write_atomically
 from ..sharing import plain_weights
 from .data import load_images
-from .evaluation import wilson_interval
+from .evaluation import top1_columns
 from .network import (
     LAYERS,
     LINEARS,
@@ -298,8 +298,7 @@ class Compressor:
             n, right = len(self.images[split]), self.right(model, split)
             lost = 100 * (self.float_right[split] - right) / n
             if split == "test":
-                low, high = wilson_interval(right, n)
-                found |= {"top1": 100 * right / n, "low": low, "high": high, "top1_drop": lost}
+                found |= top1_columns(right, n) | {"top1_drop": lost}
             else:
                 found["held_out_drop"] = lost
         return found

@@ -14,7 +14,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from .. import compression
 from ..compression.onnx import exported
 from ..results import write_atomically
-from .evaluation import wilson_interval
+from .evaluation import top1_columns
 from .network import BATCH, prepare
 
 FORMS = ("float32", "float16", "int8", "shared")
@@ -101,8 +101,7 @@ def runtime_rows(paths, images, reference, repeats, progress=iter):
     rows = []
     for form, path in paths.items():
         top = _top(path, images)
-        right, n = int((top == images.labels).sum()), len(images)
-        low, high = wilson_interval(right, n)
+        right = int((top == images.labels).sum())
         quartiles = 1000 * np.quantile(latency[form], [0.25, 0.5, 0.75])
         rows.append(
             {
@@ -113,9 +112,7 @@ def runtime_rows(paths, images, reference, repeats, progress=iter):
                 "latency_ms": quartiles[1],
                 "latency_ms_low": quartiles[0],
                 "latency_ms_high": quartiles[2],
-                "top1": 100 * right / n,
-                "low": low,
-                "high": high,
+                **top1_columns(right, len(images)),
                 "agreement": 100
                 * (top == reference.get(form, reference["float32"])).double().mean().item(),
             }

@@ -119,7 +119,7 @@ def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, lo
         environment |= dict.fromkeys(THREADS, str(threads))
     with _ipython_folder() as ipython, _opened(log) as shown:
         # Its own process group: Ctrl-C reaches us alone, and we end the whole tree. It inherits
-        # the lock, so that a run that outlives us (killed outright) still keeps others out.
+        # the lock, so that for as long as it outlives us, killed outright, it keeps others out.
         process = subprocess.Popen(
             command,
             cwd=results.ROOT,

@@ -6,7 +6,6 @@ import json
 import pandas as pd
 
 from ..results import results_folder, write_atomically
-from ..runs import fresh_record
 from .point import ABOUT
 
 
@@ -26,7 +25,7 @@ def collect(sweep):
     """
     found = {}
     for point in sweep.points:
-        record = fresh_record(point.experiment, sweep.notebook, point.fingerprint)
+        record = sweep.record(point)
         if record is None:
             continue
         folder = results_folder(point.experiment)

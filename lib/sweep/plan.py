@@ -109,9 +109,13 @@ class Sweep:
         """Where its results are; absolute."""
         return results_folder(self.experiment)
 
+    def record(self, point):
+        """The record of a finished point whose outputs still stand; None of others."""
+        return fresh_record(point.experiment, self.notebook, point.fingerprint)
+
     def is_done(self, point):
-        """Whether a point's record and outputs stand."""
-        return fresh_record(point.experiment, self.notebook, point.fingerprint) is not None
+        """Whether a point has such a record."""
+        return self.record(point) is not None
 
 
 def load_sweep(path):

@@ -91,7 +91,7 @@ def _attempts(notebook, point, folder, threads, timeout, retries):
     return {"state": "failed"} | failure
 
 
-def state_of(notebook, point):
+def state_of(sweep, point):
     """State of a point by its folder alone: "done", "running", "failed" or "waiting"."""
     folder = results_folder(point.experiment)
     if not folder.exists():
@@ -101,7 +101,7 @@ def state_of(notebook, point):
             pass
     except FolderBusy:
         return "running"
-    if fresh_record(point.experiment, notebook, point.fingerprint):
+    if sweep.is_done(point):
         return "done"
     return "failed" if (folder / FAILED).exists() else "waiting"
 

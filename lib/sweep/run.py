@@ -184,7 +184,7 @@ def status(sweep):
         Of "done", "running", "failed" and "waiting".
     failed : list of Point
     """
-    states = [(point, state_of(sweep.notebook, point)) for point in sweep.points]
+    states = [(point, state_of(sweep, point)) for point in sweep.points]
     counts = Counter({"done": 0, "running": 0, "failed": 0, "waiting": 0})
     counts.update(state for _, state in states)
     return dict(counts), [point for point, state in states if state == "failed"]

@@ -9,6 +9,7 @@ from lib import results
 from lib.experiment import anymodel
 from lib.experiment.anymodel import AnyModel, reestimate
 from lib.experiment.datasets import ImagesError
+from lib.models import torchvision_weights
 from lib.vision import torchvision
 
 
@@ -91,8 +92,8 @@ def test_what_torchvision_publishes():
         "resnet18": 69.758,
         "mobilenet_v3_small": 67.668,
     }.items():
-        assert anymodel._published(anymodel._weights(name, "IMAGENET1K_V1")) == top1
-    assert anymodel._weights("package.module:function", "DEFAULT") is None
+        assert anymodel._published(torchvision_weights(name, "IMAGENET1K_V1")) == top1
+    assert torchvision_weights("package.module:function", "DEFAULT") is None
 
 
 def test_batch_normalization_is_taken_again(pictures):
