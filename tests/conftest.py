@@ -1,9 +1,10 @@
-"""What tests of several folders share: a page in a browser without a screen."""
+"""What tests of several folders share: a page in a browser, what can be read in a figure."""
 
 import contextlib
 import os
 import shutil
 
+import matplotlib as mpl
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -42,3 +43,53 @@ def _open_page(address, *, width=1280, height=900):
             yield page, [url for url in requests if not url.startswith("data:")], errors
         finally:
             browser.close()
+
+
+@pytest.fixture(scope="session")
+def overlapping_texts():
+    """From a figure to what cannot be read in it: texts that overlap, texts off the page."""
+    return _overlapping_texts
+
+
+def _overlapping_texts(figure):
+    """Pairs of texts of a figure whose boxes overlap, and texts that leave the page.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    list of str
+        Empty where all can be read.
+    """
+    figure.canvas.draw()
+    renderer, page = figure.canvas.get_renderer(), figure.bbox
+    hidden, boxes = _labels_out_of_sight(figure), []
+    for text in figure.findobj(mpl.text.Text):
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden:
+            box = text.get_window_extent(renderer)
+            if box.width and box.height:
+                boxes.append((text.get_text(), box))
+    found = []
+    for i, (first, a) in enumerate(boxes):
+        if a.x0 < page.x0 - 1 or a.y0 < page.y0 - 1 or a.x1 > page.x1 + 1 or a.y1 > page.y1 + 1:
+            found.append(f"{first!r} leaves the page")
+        found += [
+            f"{first!r} and {second!r}"
+            for second, b in boxes[:i]
+            if a.shrunk(0.96, 0.8).overlaps(b.shrunk(0.96, 0.8))
+        ]
+    return found
+
+
+def _labels_out_of_sight(figure):
+    """Ids of the labels of ticks beyond their axis' limits, which are not drawn."""
+    found = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not low <= tick.get_loc() <= high:
+                    found |= {id(tick.label1), id(tick.label2)}
+    return found

@@ -19,7 +19,6 @@ import lib
 from lib import results
 from lib.experiment.data import load_convolutions
 from lib.explore import Explorer
-from lib.paper import overlapping_texts
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_pictures_change_with_the_look_and_come_back(explorer):
 
 
 @pytest.mark.parametrize("look", [("conv2", 4, "linear"), ("other", 1, "random"), ("conv1", 8)])
-def test_no_text_of_the_picture_overlaps(explorer, look):
+def test_no_text_of_the_picture_overlaps(explorer, overlapping_texts, look):
     assert overlapping_texts(explorer.picture(explorer.look(*look))) == []
 
 

@@ -35,7 +35,7 @@ def test_every_committed_figure_is_drawn_from_tables_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize(("experiment", "name"), EVERY)
-def test_width_is_exact_and_no_text_overlaps(experiment, name, columns):
+def test_width_is_exact_and_no_text_overlaps(overlapping_texts, experiment, name, columns):
     venue = paper.VENUES["icml"]
     width = venue.column if columns == 1 else venue.text
     draw = dict(paper.every_figure(experiment))[name]
@@ -45,7 +45,7 @@ def test_width_is_exact_and_no_text_overlaps(experiment, name, columns):
         if name != "training":  # that one has a width of its own
             assert figure.get_figwidth() == width
         assert figure.get_figheight() < 9.5
-        assert paper.overlapping_texts(figure) == []
+        assert overlapping_texts(figure) == []
 
 
 @pytest.fixture

@@ -223,7 +223,6 @@ def accuracy_row(network, scope, setting, predictions, labels, float_predictions
     """One row of the table `accuracy`; accuracies in percent, with Wilson's 95 % interval."""
     correct = predictions[:, 0] == labels
     before = float_predictions[:, 0] == labels
-    low, high = wilson_interval(int(correct.sum()), len(labels))
     size = 4 * sum(layer_sizes()[layer] for layer in SCOPES[scope])
     stored = shared_bytes(scope, setting.bits) if setting else size
     blank = dict.fromkeys(["init", "gamma", "revise", "bits", "seed", "max_iter"])
@@ -231,10 +230,8 @@ def accuracy_row(network, scope, setting, predictions, labels, float_predictions
         "network": network,
         "scope": scope,
         **(setting.row() if setting else blank | {"init": "float"}),
-        "top1": 100 * correct.double().mean().item(),
+        **top1_columns(int(correct.sum()), len(labels)),
         "top5": 100 * (predictions == labels[:, None]).any(1).double().mean().item(),
-        "low": low,
-        "high": high,
         "n_images": len(labels),
         "top1_drop": 100 * (before.double().mean() - correct.double().mean()).item(),
         "inertia": inertia,

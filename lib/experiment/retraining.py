@@ -30,7 +30,7 @@ class Retrainer:
     Parameters
     ----------
     compressor : lib.experiment.frontier.Compressor
-    recipe : lib.experiment.frontier.Recipe
+    recipe : lib.experiment.recipes.Recipe
         Of the convolutions.
     max_iter : int
         Budget of the clustering before retraining.

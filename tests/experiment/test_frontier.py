@@ -7,15 +7,9 @@ import torch
 
 from lib import Prepared, compression
 from lib.experiment.data import load_convolutions
-from lib.experiment.frontier import (
-    Compressor,
-    Recipe,
-    Retraining,
-    choose,
-    headline,
-    uniform_at_bits,
-)
+from lib.experiment.frontier import Compressor, uniform_at_bits
 from lib.experiment.network import LAYERS, SCOPES, alexnet, prepare
+from lib.experiment.recipes import Recipe, Retraining, choose, headline
 
 
 @pytest.mark.parametrize("bits", [0.7, 2.0, 4.0])
