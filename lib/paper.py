@@ -7,41 +7,58 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from tueplots import figsizes, fontsizes
 
 from . import figures, results
 from .provenance import read_manifest
 from .report import caption
 
 SUFFIXES = ("pdf", "svg")
+# Without the date the same figure is the same bytes.
+DATELESS = {
+    "pdf": {"metadata": {"CreationDate": None}},
+    "svg": {"metadata": {"Date": None}},
+    "pgf": {},
+}
 
 
 class Venue(NamedTuple):
-    """Widths in inches, and the size of the text in points.
+    """What a venue asks of figures.
 
     Attributes
     ----------
     column, text : float
-        Of one column, and of the whole text: the same where there is one column.
-    font_size : float
-        Of captions, which labels have too.
-    family : str
-        Of the fonts.
+        Inches of one column, and of the whole text: the same where there is one column.
+    sizes : dict
+        Settings of matplotlib: the size of every kind of text, in points.
     """
 
     column: float
     text: float
-    font_size: float
-    family: str
+    sizes: dict
 
 
-# As the venues' classes define them: icml2024.sty (3.25 in, 6.75 in), neurips_2024.sty
-# (33 picas, one column), IEEEtran.cls (21 and 43 picas), acmart.cls of sigconf (241.1 and 506.3
-# points).
+def _inches(figsize):
+    return figsize["figure.figsize"][0]
+
+
+def _sizes(labels, ticks):
+    """Sizes of text, in points: labels as large as captions, ticks and legends smaller."""
+    large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), labels)
+    return large | dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), ticks)
+
+
+# tueplots' where it has the venue; else the widths of the venue's class: IEEEtran.cls (21 and
+# 43 picas), acmart.cls of sigconf (241.1 and 506.3 points).
 VENUES = {
-    "icml": Venue(3.25, 6.75, 8, "serif"),
-    "neurips": Venue(5.5, 5.5, 9, "serif"),
-    "ieee": Venue(3.5, 7.16, 8, "serif"),
-    "acm": Venue(3.33, 7.0, 8, "serif"),
+    "icml": Venue(
+        _inches(figsizes.icml2024_half()), _inches(figsizes.icml2024_full()), fontsizes.icml2024()
+    ),
+    "neurips": Venue(
+        _inches(figsizes.neurips2024()), _inches(figsizes.neurips2024()), fontsizes.neurips2024()
+    ),
+    "ieee": Venue(3.5, 7.16, _sizes(8, 7)),
+    "acm": Venue(3.33, 7.0, _sizes(8, 7)),
 }
 
 
@@ -92,18 +109,11 @@ def write_paper(experiment, style, columns):
 
 
 def settings(venue):
-    """Settings of matplotlib beside the study's: the venue's sizes and fonts."""
-    size = venue.font_size
-    return {
-        "font.family": venue.family,
+    """Settings of matplotlib beside the study's: the venue's sizes, and a font with serifs."""
+    return venue.sizes | {
+        "font.family": "serif",
         "font.serif": ["DejaVu Serif"],  # comes with matplotlib: the same bytes everywhere
         "mathtext.fontset": "dejavuserif",
-        "font.size": size,
-        "axes.titlesize": size,
-        "axes.labelsize": size,
-        "legend.fontsize": size - 1,
-        "xtick.labelsize": size - 1,
-        "ytick.labelsize": size - 1,
         "lines.markersize": 3.5,
     }
 
@@ -162,9 +172,8 @@ def _suffixes():
 
 def _bytes(figure, suffix):
     buffer = io.BytesIO()
-    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "pgf": None}[suffix]
     with mpl.rc_context(figures.STYLE):  # the type of fonts is read here
-        figure.savefig(buffer, format=suffix, metadata=metadata)
+        figure.savefig(buffer, format=suffix, **DATELESS[suffix])
     return _numbered(buffer.getvalue()) if suffix == "svg" else buffer.getvalue()
 
 
@@ -177,7 +186,9 @@ def _numbered(svg):
 
 HEADER = """\
 % Include what you need; the preamble wants \\usepackage{graphicx,booktabs}.
-% Figures have their final width: no scaling, so that their text has the size of a caption."""
+% Figures have their final width: no scaling, so that their text has the size of a caption.
+% Where <name>.pgf is there, \\input{<name>.pgf} draws the figure in the document's own font; the
+% preamble then wants \\usepackage{pgf} and \\providecommand{\\mathdefault}[1]{#1} too."""
 
 
 def _figure_snippet(name, across):

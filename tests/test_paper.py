@@ -107,12 +107,30 @@ def test_without_results_the_command_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX")
-def test_the_snippets_compile(few):
+def test_the_snippets_compile_at_the_width_of_the_column(few):
     folder = paper.write_paper("full", "icml", 1)
+    log = _compiled("pdflatex", folder, "\\extrafloats{100}", "\\input{include}\n\\clearpage")
+    assert "Overfull" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("xelatex"), reason="no XeLaTeX")
+def test_pgf_compiles_with_what_the_snippets_name(few):
+    folder = paper.write_paper("full", "icml", 1)
+    preamble = "\\usepackage{pgf}\n\\providecommand{\\mathdefault}[1]{#1}"
+    log = _compiled("xelatex", folder, preamble, "\\input{centers-conv2-4bits.pgf}")
+    assert "Missing character" not in log
+
+
+def _compiled(program, folder, preamble, body):
+    """The log of a document with the columns of the venue."""
     (folder / "test.tex").write_text(
-        "\\documentclass[twocolumn]{article}\n\\usepackage{graphicx,booktabs}\n"
-        "\\extrafloats{100}\n\\begin{document}\n\\input{include}\n\\clearpage\n\\end{document}\n"
+        "\\documentclass[10pt,twocolumn,letterpaper]{article}\n"
+        "\\usepackage[textwidth=6.75in,textheight=9in,columnsep=0.25in]{geometry}\n"
+        f"\\usepackage{{graphicx,booktabs}}\n{preamble}\n"
+        f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
     )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "test.tex"]
+    command = [program, "-interaction=nonstopmode", "-halt-on-error", "test.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+    return (folder / "test.log").read_text()

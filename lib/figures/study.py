@@ -111,7 +111,7 @@ def _strip_centers(axis, centers, names):
 def _curve_names(centers):
     """Name of each row's initialization, with gamma where it is read."""
     return [
-        init if np.isnan(gamma) else f"γ = {gamma:.2g}"
+        init if np.isnan(gamma) else rf"$\gamma$ = {gamma:.2g}"
         for init, gamma in zip(centers["init"], centers["gamma"].astype(float), strict=True)
     ]
 
