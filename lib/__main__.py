@@ -40,6 +40,9 @@ def _parser():
     report = command(_report, "report", "one HTML page of an experiment's results")
     report.add_argument("experiment", nargs="?", default="full")
 
+    site = command(_site, "site", "an experiment's notebooks and figures as a static site")
+    site.add_argument("experiment", nargs="?", default="full")
+
     paper = command(_figures, "figures", "figures and tables as a venue wants them")
     paper.add_argument("experiment", nargs="?", default="full")
     paper.add_argument("--style", default="icml", help="icml, neurips, ieee or acm")
@@ -91,6 +94,12 @@ def _report(options):
     from . import report
 
     print(os.path.relpath(report.write_report(options.experiment)))
+
+
+def _site(options):
+    from . import site
+
+    print(os.path.relpath(site.write_site(options.experiment)))
 
 
 def _figures(options):

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from . import results
 from .provenance import read_manifest
 
-TEMPLATE = Path(__file__).with_name("report.html")
+PAGES = Path(__file__).with_name("pages")
 MOST_ROWS = 400  # a longer table is named, with the file that has it
 METHOD = (
     (
@@ -75,9 +75,7 @@ def write_report(experiment):
     folder = results.results_folder(experiment)
     manifest = read_manifest(experiment)
     tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["number"] = _number
-    page = environment.from_string(TEMPLATE.read_text()).render(
+    page = template("report.html").render(
         experiment=experiment,
         manifest=manifest,
         minutes=sum(manifest["seconds"].values()) / 60,
@@ -96,13 +94,27 @@ def write_report(experiment):
     return path
 
 
+def template(name):
+    """A page of ``lib/pages``; what is put into it is escaped, and a misspelt name an error."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(PAGES)
+    )
+    environment.filters["number"] = _number
+    return environment.get_template(name)
+
+
 def _figures(folder):
     """Name, caption and data of every figure, the most telling first."""
     found = []
-    for path in sorted(folder.glob("*.png"), key=lambda path: _place(path.stem)):
+    for path in gallery(folder):
         data = base64.b64encode(path.read_bytes()).decode()
         found.append({"name": path.stem, "caption": caption(path.stem), "data": data})
     return found
+
+
+def gallery(folder):
+    """Paths of a folder's figures, the most telling first."""
+    return sorted(folder.glob("*.png"), key=lambda path: _place(path.stem))
 
 
 def _place(name):

@@ -1,0 +1,104 @@
+"""An experiment's executed notebooks as a small static site, with its figures as the gallery.
+
+Pages make no outside request: formulas are MathML, figures lie beside them.
+"""
+
+import re
+import shutil
+from typing import NamedTuple
+
+import nbformat
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from . import report, results
+from .provenance import read_manifest
+
+FORMULA = re.compile(r"\$([^$\n]+)\$")
+TIMING = re.compile(r"^.*, about \d+ s left\n?", re.M)  # of progress: nothing for a reader
+
+
+class Page(NamedTuple):
+    """A notebook to be read: the name of its file, its title, its question and text as HTML."""
+
+    name: str
+    title: str
+    question: Markup
+    body: Markup
+
+
+def write_site(experiment):
+    """Write ``site/``: ``index.html``, the report, figures, and a page for each notebook.
+
+    Parameters
+    ----------
+    experiment : str
+
+    Returns
+    -------
+    pathlib.Path
+        ``index.html``. All links are relative: any server of files can show the folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If results or executed notebooks are missing, naming the command that makes them.
+    """
+    folder = results.results_folder(experiment)
+    names = list(read_manifest(experiment)["parameters"])
+    executed = {name: folder / "notebooks" / f"{name}.ipynb" for name in names}
+    missing = [name for name, path in executed.items() if not path.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"executed copies of {', '.join(missing)} are not in {folder / 'notebooks'}: "
+            f"`make reproduce EXPERIMENT={experiment}` makes them."
+        )
+    pages = [read_page(name, path) for name, path in executed.items()]
+    site = folder / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    for path in (folder / "figures").iterdir():
+        results.write_atomically(site / "figures" / path.name, path.read_bytes())
+    results.write_atomically(site / "report.html", report.write_report(experiment).read_text())
+    colors = {"light": _colors("default"), "dark": _colors("github-dark")}
+    for i, page in enumerate(pages):
+        around = {"before": pages[i - 1] if i else None, "after": (*pages, None)[i + 1]}
+        html = report.template("notebook.html").render(page=page, colors=colors, **around)
+        results.write_atomically(site / f"{page.name}.html", html)
+    index = site / "index.html"
+    shown = [(path.stem, report.caption(path.stem)) for path in report.gallery(folder / "figures")]
+    html = report.template("index.html").render(experiment=experiment, pages=pages, figures=shown)
+    results.write_atomically(index, html)
+    return index
+
+
+def read_page(name, path):
+    """An executed notebook as a :class:`Page`."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = FORMULA.sub(lambda match: convert(match[1]), cell.source)
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = TIMING.sub("", output.text)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    first = notebook.cells[0].source
+    title = re.match(r"# (.+)", first)
+    question = re.search(r"\*\*Question\.\*\* (.+)", first)
+    return Page(
+        name, title[1] if title else name, Markup(question[1] if question else ""), Markup(body)
+    )
+
+
+def _colors(style):
+    """Rules of CSS for the code's words."""
+    return Markup(HtmlFormatter(style=style).get_style_defs(".highlight"))

@@ -1,0 +1,83 @@
+"""The static site of an experiment: its notebooks as pages, in a browser."""
+
+import re
+import shutil
+
+import nbformat
+import pytest
+
+from lib import results, site
+from lib.provenance import read_manifest
+
+FORMULAS = r"\$[^$]+\$"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """A site of the committed `full`, whose notebooks have outputs of every kind."""
+    folder = tmp_path_factory.mktemp("results")
+    shutil.copytree(results.ROOT / "results/full", folder / "full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESULTS", str(folder))
+        for name in read_manifest("full")["parameters"]:
+            notebook = nbformat.read(results.ROOT / f"notebooks/{name}.ipynb", as_version=4)
+            notebook.cells[-2].setdefault("outputs", []).extend(
+                [
+                    nbformat.v4.new_output("stream", text="layers: 1 of 8, about 20 s left\n"),
+                    nbformat.v4.new_output("stream", text="kept\nlayers: 2 of 8, about 9 s left\n"),
+                ]
+            )
+            (folder / "full/notebooks").mkdir(exist_ok=True)
+            nbformat.write(notebook, folder / f"full/notebooks/{name}.ipynb")
+        return site.write_site("full")
+
+
+def test_every_notebook_is_a_page_and_every_figure_in_the_gallery(index):
+    text = index.read_text()
+    for path in (index.parent.parent / "notebooks").glob("*.ipynb"):
+        assert f'href="{path.stem}.html"' in text
+        page = (index.parent / f"{path.stem}.html").read_text()
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                assert page.count("<math") >= len(re.findall(FORMULAS, cell.source))
+    for path in (index.parent.parent / "figures").glob("*.png"):
+        assert f'src="figures/{path.name}"' in text
+    assert (index.parent / "report.html").exists()
+
+
+def test_links_lead_to_files(index):
+    for page in index.parent.glob("*.html"):
+        for link in re.findall(r'(?:href|src)="([^"#]+)', page.read_text()):
+            assert link.startswith("data:") or (index.parent / link).exists(), (page.name, link)
+
+
+def test_progress_is_left_out_and_other_output_kept(index):
+    page = (index.parent / "02-distributions.html").read_text()
+    assert "s left" not in page
+    assert "kept" in page
+
+
+def test_formulas_are_mathml(index):
+    page = (index.parent / "02-distributions.html").read_text()
+    assert "\\gamma" not in page
+    assert "<mi>γ</mi>" in page or "&#x003B3;" in page
+
+
+def test_without_executed_notebooks_the_command_is_named(tmp_path, monkeypatch):
+    shutil.copytree(results.ROOT / "results/full", tmp_path / "full")
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    shutil.rmtree(tmp_path / "full/notebooks", ignore_errors=True)
+    with pytest.raises(FileNotFoundError, match=r"01-train, .*make reproduce EXPERIMENT=full"):
+        site.write_site("full")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [375, 1440])
+def test_a_browser_shows_every_page_at_any_width(index, open_page, width):
+    for path in index.parent.glob("*.html"):
+        with open_page(path.as_uri(), width=width) as (page, requests, errors):
+            assert all(url.startswith(index.parent.as_uri()) for url in requests)
+            assert errors == []
+            root = "document.documentElement"
+            assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 0, path.name
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
