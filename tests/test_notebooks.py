@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -20,6 +22,12 @@ each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS)
 
 def cells(notebook):
     return nbformat.read(notebook, as_version=4).cells
+
+
+def n_pictures(notebook):
+    """How many pictures an executed notebook shows."""
+    outputs = [output for cell in cells(notebook) for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
 def tracked(folder):
@@ -138,6 +146,7 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert {f"{name}.pdf", f"{name}.png"} <= drawn
     for layer in ("conv1", "conv2", "fc8"):
         assert {f"centers-{layer}-2bits.pdf", f"centers-{layer}-2bits.png"} <= drawn
+    assert n_pictures(folder / "notebooks/explore.ipynb") == 2
 
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["experiment"] == "smoke"
@@ -156,6 +165,30 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(f"{name}  up to date" in printed for name in NAMES)
     assert "runs" not in printed
+
+
+class TestColab:
+    """A fresh machine: nothing of the project but the notebook, in an empty folder."""
+
+    def run(self, folder, repository):
+        notebook = results.ROOT / "notebooks/colab/start.ipynb"
+        command = [sys.executable, "-m", "papermill", notebook, "out.ipynb", "-k", "python3"]
+        command += ["-p", "repository", repository]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    @pytest.mark.slow
+    def test_it_reaches_the_first_figure(self, tmp_path):
+        done = self.run(tmp_path, results.ROOT.as_uri())
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert n_pictures(tmp_path / "out.ipynb") == 2
+        assert (tmp_path / "kmeans-weight-sharing/lib").is_dir()
+
+    @pytest.mark.slow
+    def test_without_an_address_it_says_what_to_write(self, tmp_path):
+        done = self.run(tmp_path, "")
+        assert done.returncode != 0
+        assert "write the address of this repository above" in done.stderr
 
 
 class TestCommitted:
