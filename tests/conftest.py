@@ -46,6 +46,17 @@ def _open_page(address, *, width=1280, height=900):
 
 
 @pytest.fixture(scope="session")
+def keep_picture():
+    """Keep a picture of a page, or of a part of it, in the folder `SCREENSHOTS`, if that is set."""
+
+    def keep(part, name):
+        if folder := os.environ.get("SCREENSHOTS"):
+            part.screenshot(path=f"{folder}/{name}.png")
+
+    return keep
+
+
+@pytest.fixture(scope="session")
 def overlapping_texts():
     """From a figure to what cannot be read in it: texts that overlap, texts off the page."""
     return _overlapping_texts

@@ -144,7 +144,7 @@ def jupyter(tmp_path):
 
 
 @pytest.mark.slow
-def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page):
+def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page, keep_picture):
     with open_page(jupyter, height=1400) as (page, _, errors):
         page.locator(".jp-Notebook .jp-InputArea").first.wait_for(timeout=60_000)
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
@@ -162,6 +162,8 @@ def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page):
 
         layer, init = page.locator(".widget-dropdown select").all()
         changed(lambda: init.select_option("linear"))
+        image.scroll_into_view_if_needed()
+        keep_picture(page, "explore")
         changed(lambda: layer.select_option("conv4"))
         handle = page.locator(".widget-slider .noUi-handle").first
         handle.focus()

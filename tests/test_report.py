@@ -68,8 +68,9 @@ def test_without_results_the_command_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [375, 1440])
-def test_a_browser_shows_it_at_any_width(page, open_page, width):
+def test_a_browser_shows_it_at_any_width(page, open_page, keep_picture, width):
     with open_page(page.as_uri(), width=width) as (browser, requests, errors):
+        keep_picture(browser, f"report-{width}")
         assert requests == [page.as_uri()]
         assert errors == []
         overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
