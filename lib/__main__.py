@@ -79,10 +79,10 @@ def _parser():
     evaluate.add_argument("--arch", help="by default what the file says of itself")
     evaluate.add_argument("--n-images", type=int, default=10_000)
 
-    export = command(_export, "export", "a compressed file as ONNX, labels packed")
+    export = command(_export, "export", "a compressed file as ONNX or Core ML, labels packed")
     export.add_argument("file")
     export.add_argument("--arch", help="by default what the file says of itself")
-    export.add_argument("--out", required=True, metavar="FILE.onnx")
+    export.add_argument("--out", required=True, metavar="FILE.onnx|FILE.mlpackage")
     return parser
 
 
@@ -191,7 +191,9 @@ def _export(options):
     from .experiment.network import prepare
 
     model = compression.load(options.file, _architecture(options), shared=True).eval()
-    size = compression.export_onnx(model, options.out, prepare(load_images("test", 10).pixels[:1]))
+    core_ml = options.out.endswith(".mlpackage")
+    write = compression.export_coreml if core_ml else compression.export_onnx
+    size = write(model, options.out, prepare(load_images("test", 10).pixels[:1]))
     print(f"{options.out}: {size:,} bytes")
 
 

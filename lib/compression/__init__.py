@@ -1,6 +1,7 @@
 """From codebooks to a small file: cells, corrections, retraining, allocation, labels as bytes."""
 
 from .allocation import frontier, offers
+from .coreml import export_coreml
 from .correction import compensate, correct, fisher, input_moments
 from .entropy import entropy_constrained_cells, uniform_cells
 from .file import FileError, about, describe, load, save, size_table
@@ -15,6 +16,7 @@ __all__ = [
     "correct",
     "describe",
     "entropy_constrained_cells",
+    "export_coreml",
     "export_onnx",
     "fisher",
     "frontier",

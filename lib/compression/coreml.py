@@ -1,0 +1,166 @@
+"""Export to Core ML with each shared weight as a lookup table, and an audit of what was exported.
+
+A package can be written on any system, but only Apple's run it: what it computes was not tested.
+"""
+
+import copy
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..sharing import plain_weights, shared_parameters, weight_of
+from .coding import n_bits
+
+WIDTHS = (1, 2, 3, 4, 6, 8)  # bits that an index of Core ML may have
+
+
+def export_coreml(model, path, example):
+    """Write a model whose layers share weights as a Core ML package that stays small.
+
+    Weights stay float32, for iOS 18, macOS 15 and later. Factors of channels make a table of each
+    channel, since Core ML scales tables and not what is looked up.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode, on the CPU; float32 weights with at most 256 centers, in one codebook a
+        layer. Not modified.
+    path : path-like
+        A folder that ends in ``.mlpackage``; one that is there is replaced.
+    example : torch.Tensor
+        An input; the package takes inputs of its shape.
+
+    Returns
+    -------
+    int
+        Bytes of the package.
+
+    Raises
+    ------
+    ValueError
+        If the path has another ending, a layer cannot be exported as codebook and labels, or the
+        converter changed its weight.
+    """
+    path = Path(path)
+    if path.suffix != ".mlpackage":
+        raise ValueError(f"{path}: the name of a Core ML package ends in .mlpackage.")
+    shared = shared_parameters(model)
+    for name, found in shared.items():
+        if found[0].channels is not None or found[0].n_clusters > 2 ** WIDTHS[-1]:
+            raise ValueError(f"{name}: one codebook of at most {2 ** WIDTHS[-1]} centers a layer.")
+    ct = _coremltools()
+    options = {
+        "minimum_deployment_target": ct.target.iOS18,
+        "compute_precision": ct.precision.FLOAT32,
+    }
+    plain = plain_weights(copy.deepcopy(model)).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(plain, example)
+    program = ct.convert(
+        traced,
+        inputs=[ct.TensorType(shape=example.shape, name="input")],
+        outputs=[ct.TensorType(name="scores")],
+        convert_to="milinternal",
+        **options,
+    )
+    for i, (name, found) in enumerate(shared.items()):
+        _look_up(program.functions["main"], _name(i), name, found, weight_of(model, name).numpy())
+    package = ct.convert(program, convert_to="mlprogram", skip_model_load=True, **options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder, path.name)
+        package.save(str(written))
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(written, path)
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def audit_coreml(path, model):
+    """What coremltools makes of an exported package's weights, beside the model's.
+
+    Parameters
+    ----------
+    path : path-like
+    model : nn.Module
+        That was exported.
+
+    Returns
+    -------
+    list of dict
+        For each shared weight its layer's name, the distinct values that it has in the package and
+        in the model, and whether the weights are equal bit by bit.
+    """
+    ct = _coremltools()
+    package = ct.models.MLModel(str(path), skip_model_load=True)
+    dense = ct.optimize.coreml.decompress_weights(package)
+    found = ct.optimize.coreml.get_weights_metadata(dense, weight_threshold=0)
+    layers = []
+    for i, name in enumerate(shared_parameters(model)):
+        ours, theirs = weight_of(model, name).numpy(), found[_name(i)].val
+        layers.append(
+            {
+                "layer": name.removesuffix(".weight"),
+                "values_in_file": len(np.unique(theirs)),
+                "values_in_model": len(np.unique(ours)),
+                "equal": np.array_equal(theirs, ours),
+            }
+        )
+    return layers
+
+
+def _look_up(block, called, name, found, weight):
+    """Replace a weight of a program by its lookup in the codebook."""
+    from coremltools.converters.mil.mil import Builder, types
+    from coremltools.converters.mil.mil.scope import ScopeInfo
+
+    constants = [
+        operation
+        for operation in block.operations
+        if operation.op_type == "const" and np.array_equal(operation.outputs[0].val, weight)
+    ]
+    if not constants:
+        raise ValueError(f"{name}: the converter changed the weight.")
+    shared, centers = found[0], found.original.detach().numpy()
+    width = next(width for width in WIDTHS if width >= n_bits(len(centers)))
+    table = np.pad(centers, (0, 2**width - len(centers)), mode="edge")
+    labels = shared.labels.numpy()
+    indices = labels.astype(types.nptype_from_builtin(types.string_to_builtin(f"uint{width}")))
+    for constant in constants:
+        scope = [ScopeInfo(source=key, data=value) for key, value in constant.scopes.items()]
+        with block, Builder.scope(*scope):
+            weight = Builder.constexpr_lut_to_dense(
+                indices=indices,
+                lut=table.reshape(*[1] * labels.ndim, -1, 1),
+                before_op=constant,
+                name=called if shared.scale is None else f"{called}_unscaled",
+            )
+            if shared.scale is not None:
+                weight = Builder.constexpr_blockwise_shift_scale(
+                    data=weight, scale=shared.scale.numpy(), before_op=constant, name=called
+                )
+            block.replace_uses_of_var_after_op(
+                anchor_op=constant,
+                old_var=constant.outputs[0],
+                new_var=weight,
+                no_check_var_types=True,
+            )
+            block.remove_ops([constant])
+
+
+def _name(i):
+    """Of a program's i-th shared weight; the converter rewrites names with dots."""
+    return f"shared_weight_{i}"
+
+
+def _coremltools():
+    """coremltools, which takes seconds to import, without its remarks on other packages."""
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
+    import coremltools
+
+    return coremltools
