@@ -111,6 +111,9 @@ def jupyter(tmp_path):
     tree = tmp_path / "tree/notebooks"  # a copy: JupyterLab saves by itself
     tree.mkdir(parents=True)
     shutil.copy(results.ROOT / "notebooks/explore.ipynb", tree)
+    settings = tmp_path / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false"}')  # else it asks, over the picture
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -162,8 +165,9 @@ def test_in_jupyterlab_sliders_move_the_picture(jupyter, open_page, keep_picture
 
         layer, init = page.locator(".widget-dropdown select").all()
         changed(lambda: init.select_option("linear"))
-        image.scroll_into_view_if_needed()
-        keep_picture(page, "explore")
+        changed(lambda: page.locator(".widget-checkbox input").uncheck())  # not revised
+        page.locator(".widget-html-content", has_text="iteration 395 of 395").wait_for()
+        keep_picture(page.locator(".jp-OutputArea-output:has(.widget-image)"), "explore")
         changed(lambda: layer.select_option("conv4"))
         handle = page.locator(".widget-slider .noUi-handle").first
         handle.focus()

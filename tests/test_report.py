@@ -68,9 +68,8 @@ def test_without_results_the_command_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [375, 1440])
-def test_a_browser_shows_it_at_any_width(page, open_page, keep_picture, width):
+def test_a_browser_shows_it_at_any_width(page, open_page, width):
     with open_page(page.as_uri(), width=width) as (browser, requests, errors):
-        keep_picture(browser, f"report-{width}")
         assert requests == [page.as_uri()]
         assert errors == []
         overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -84,8 +83,9 @@ def test_a_browser_shows_it_at_any_width(page, open_page, keep_picture, width):
 
 
 @pytest.mark.slow
-def test_tables_sort_by_the_column_that_is_pressed(page, open_page):
-    with open_page(page.as_uri()) as (browser, _, _):
+def test_tables_sort_by_the_column_that_is_pressed(page, open_page, keep_picture):
+    with open_page(page.as_uri(), width=1080, height=700) as (browser, _, _):
+        keep_picture(browser, "report")
         head = browser.locator("#claims th", has_text="measured")
         cells = browser.locator("#claims tbody td:nth-child(5)")
         before = [float(text) for text in cells.all_inner_texts()]
