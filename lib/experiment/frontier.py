@@ -115,6 +115,7 @@ class Compressor:
         """Options of training, in the precision that features are computed in."""
         return {
             "epochs": retraining.epochs,
+            "rate": retraining.rate,
             "dtype": precision(),
             "progress": lambda steps: progress(steps, retraining.method),
         }
