@@ -46,7 +46,8 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     prefix = _prefix_sums(sums)
     bounds, _ = _best_bounds(prefix, n_clusters)
     mass, total = np.diff(prefix[:2, bounds], axis=1)
-    return weights.origin + total / mass
+    first = np.asarray(weights[starts[bounds[:-1]]], dtype=np.float64) - weights.origin
+    return weights.origin + np.divide(total, mass, out=first, where=mass > 0)
 
 
 def inertia_curve(weights, max_clusters, sample_weight=None):
@@ -153,8 +154,9 @@ def bin_starts(weights, n_bins, rank):
 @njit(cache=True)
 def _cost(prefix, i, j):
     """Inertia of the bins i to j - 1 about their mean."""
-    total = prefix[1, j] - prefix[1, i]
-    return prefix[2, j] - prefix[2, i] - total * total / (prefix[0, j] - prefix[0, i])
+    mass, total = prefix[0, j] - prefix[0, i], prefix[1, j] - prefix[1, i]
+    # Of weights too light to change the sums no mass is left.
+    return prefix[2, j] - prefix[2, i] - (total * total / mass if mass > 0 else 0.0)
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lib
 from lib.experiment.data import load_convolutions
-from lib.optimal import N_BINS, inertia_bound, optimal_centers
+from lib.optimal import N_BINS, inertia_bound, inertia_curve, optimal_centers
 
 
 def exhaustive(weights, n_clusters, sample_weight=None):
@@ -83,6 +83,26 @@ def test_the_bound_never_exceeds_the_optimum_where_bins_are_split(n_bins, n_clus
     assert 0 <= bound <= exact
     # each boundary costs at most a bin's share of its cell, squared
     assert 1 - bound / exact < 40 * (n_clusters / n_bins) ** 2
+
+
+@pytest.mark.parametrize("n", [2000, 2_000_000])
+def test_weights_too_light_to_count(n):
+    """Fisher information spans tens of orders: whole bins then leave the sums as they were."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=n).astype(np.float32)
+    heavy = 10.0 ** rng.uniform(-45, 0, n)
+    heavy[weights > 0.5] *= 1e-40
+    found = lib.cluster(weights, 64, init="optimal", sample_weight=heavy)
+    assert np.isfinite(found.centers).all()
+    assert (np.diff(found.centers) >= 0).all()
+    few = lib.cluster(weights, 4, init="optimal", sample_weight=heavy)
+    assert 0 <= found.inertia < few.inertia
+    assert found.inertia <= inertia_of(weights.astype(float), few.centers, heavy)
+    prepared = lib.Prepared(weights, heavy)
+    curve = inertia_curve(prepared.ordered, 64)
+    assert np.isfinite(curve).all()
+    assert (np.diff(curve) <= 0).all()
+    assert curve[3] == pytest.approx(few.inertia, rel=0.05)
 
 
 def test_known_answer():
