@@ -5,30 +5,14 @@ import torch
 from torch import nn
 
 import lib
-from lib.codebook import SharedWeight
 from lib.compression import coreml, export_coreml
-from lib.sharing import install
 
 pytestmark = pytest.mark.slow  # the package takes seconds to import
 
 
-def network(k, scale=False):
-    torch.manual_seed(k)
-    model = nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 25, 7)
-    ).eval()
-    for layer in (model[0], model[3]):
-        labels = torch.randint(0, k, layer.weight.shape)
-        labels.view(-1)[:k] = torch.arange(k)[: labels.numel()]
-        factors = torch.rand(len(labels), *[1] * (labels.dim() - 1)) + 0.5 if scale else None
-        shared = SharedWeight(labels, k, scale=factors)
-        install(layer, "weight", shared, torch.randn(k).sort().values)
-    return model
-
-
 @pytest.mark.parametrize("k", [1, 2, 5, 13, 20, 70])
 @pytest.mark.parametrize("scale", [False, True])
-def test_weights_are_equal_bit_by_bit(tmp_path, k, scale):
+def test_weights_are_equal_bit_by_bit(network, tmp_path, k, scale):
     model = network(k, scale)
     size = export_coreml(model, tmp_path / "it.mlpackage", torch.randn(1, 1, 5, 5))
     files = [path for path in (tmp_path / "it.mlpackage").rglob("*") if path.is_file()]
@@ -63,7 +47,7 @@ def test_a_layer_that_is_used_twice_is_found(tmp_path):
     assert layer["equal"]
 
 
-def test_an_audit_finds_what_is_wrong(tmp_path):
+def test_an_audit_finds_what_is_wrong(network, tmp_path):
     model = network(5)
     export_coreml(model, tmp_path / "it.mlpackage", torch.randn(1, 1, 5, 5))
     with torch.no_grad():
@@ -72,7 +56,7 @@ def test_an_audit_finds_what_is_wrong(tmp_path):
     assert [layer["equal"] for layer in found] == [True, False]
 
 
-def test_what_cannot_be_exported(tmp_path):
+def test_what_cannot_be_exported(network, tmp_path):
     plain = nn.Sequential(nn.Linear(4, 3))
     with pytest.raises(ValueError, match="share_weights first"):
         export_coreml(plain, tmp_path / "it.mlpackage", torch.randn(1, 4))

@@ -13,23 +13,9 @@ from lib.compression.onnx import audit, export_onnx, run_onnx
 from lib.sharing import install
 
 
-def network(k, scale=False):
-    torch.manual_seed(k)
-    model = nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 25, 7)
-    ).eval()
-    for layer in (model[0], model[3]):
-        labels = torch.randint(0, k, layer.weight.shape)
-        labels.view(-1)[:k] = torch.arange(k)[: labels.numel()]
-        factors = torch.rand(len(labels), *[1] * (labels.dim() - 1)) + 0.5 if scale else None
-        shared = SharedWeight(labels, k, scale=factors)
-        install(layer, "weight", shared, torch.randn(k).sort().values)
-    return model
-
-
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 8, 13, 27])
 @pytest.mark.parametrize("scale", [False, True])
-def test_weights_are_equal_and_scores_agree(tmp_path, k, scale):
+def test_weights_are_equal_and_scores_agree(network, tmp_path, k, scale):
     model, inputs = network(k, scale), torch.randn(30, 1, 5, 5)
     size = export_onnx(model, tmp_path / "it.onnx", inputs[:1])
     assert size == (tmp_path / "it.onnx").stat().st_size
@@ -53,7 +39,7 @@ def test_a_label_takes_its_bits(tmp_path, bits):
     assert sum(numpy_helper.to_array(plane).nbytes for plane in planes) == labels
 
 
-def test_an_audit_finds_what_is_wrong(tmp_path):
+def test_an_audit_finds_what_is_wrong(network, tmp_path):
     model, inputs = network(5), torch.randn(30, 1, 5, 5)
     export_onnx(model, tmp_path / "it.onnx", inputs[:1])
     proto = onnx.load(tmp_path / "it.onnx")
