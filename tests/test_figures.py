@@ -198,7 +198,7 @@ def test_centers_are_drawn_hollow_before_and_filled_after():
     figure = figures.plot_centers(density(), distribution(), "conv4", 2)
     strip = figure.axes[2]
     labels = [label.get_text() for label in strip.get_yticklabels()]
-    curves = ["γ = 0.33", "γ = 0", "γ = 1"]
+    curves = [f"$\\gamma$ = {gamma}" for gamma in ("0.33", "0", "1")]
     assert labels == ["random", "linear", "density", "k-means++", *curves, "optimal"]
     initial, final = strip.collections[:2]
     assert len(initial.get_facecolor()) == 0
