@@ -153,9 +153,8 @@ def bin_starts(weights, n_bins, rank):
 
 @njit(cache=True)
 def _cost(prefix, i, j):
-    """Inertia of the bins i to j - 1 about their mean."""
+    """Inertia of the bins i to j - 1 about their mean; too light for the sums, they have none."""
     mass, total = prefix[0, j] - prefix[0, i], prefix[1, j] - prefix[1, i]
-    # Of weights too light to change the sums no mass is left.
     return prefix[2, j] - prefix[2, i] - (total * total / mass if mass > 0 else 0.0)
 
 

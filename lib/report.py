@@ -4,6 +4,7 @@ Everything shown is read from the tables, figures and manifest; nothing is compu
 """
 
 import base64
+import functools
 import re
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def write_report(experiment):
     return path
 
 
+@functools.cache
 def template(name):
     """A page of ``lib/pages``; what is put into it is escaped, and a misspelt name an error."""
     environment = jinja2.Environment(

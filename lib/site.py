@@ -16,7 +16,7 @@ from pygments.formatters import HtmlFormatter
 from . import report, results
 from .provenance import read_manifest
 
-FORMULA = re.compile(r"\$([^$\n]+)\$")
+FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$")  # on a line of its own, or in one
 TIMING = re.compile(r"^.*, about \d+ s left\n?", re.M)  # of progress: nothing for a reader
 
 
@@ -78,7 +78,7 @@ def read_page(name, path):
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = FORMULA.sub(lambda match: convert(match[1]), cell.source)
+            cell.source = FORMULA.sub(_mathml, cell.source)
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = TIMING.sub("", output.text)
@@ -97,6 +97,11 @@ def read_page(name, path):
     return Page(
         name, title[1] if title else name, Markup(question[1] if question else ""), Markup(body)
     )
+
+
+def _mathml(match):
+    displayed, inline = match.groups()
+    return convert(displayed.strip(), display="block") if displayed else convert(inline)
 
 
 def _colors(style):

@@ -63,6 +63,16 @@ def test_formulas_are_mathml(index):
     assert "<mi>γ</mi>" in page or "&#x003B3;" in page
 
 
+def test_formulas_on_a_line_of_their_own(tmp_path):
+    text = "# Title\n\nWith $x$:\n\n$$\\frac{a}{b},$$\n\nand $y$."
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(notebook, tmp_path / "it.ipynb")
+    page = site.read_page("it", tmp_path / "it.ipynb")
+    assert page.body.count("<math") == 3
+    assert page.body.count('display="block"') == 1
+    assert "$" not in page.body
+
+
 def test_without_executed_notebooks_the_command_is_named(tmp_path, monkeypatch):
     shutil.copytree(results.ROOT / "results/full", tmp_path / "full")
     monkeypatch.setenv("RESULTS", str(tmp_path))

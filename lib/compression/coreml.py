@@ -15,6 +15,7 @@ import torch
 
 from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
+from .exporting import audited, exportable
 
 WIDTHS = (1, 2, 3, 4, 6, 8)  # bits that an index of Core ML may have
 
@@ -49,10 +50,7 @@ def export_coreml(model, path, example):
     path = Path(path)
     if path.suffix != ".mlpackage":
         raise ValueError(f"{path}: the name of a Core ML package ends in .mlpackage.")
-    shared = shared_parameters(model)
-    for name, found in shared.items():
-        if found[0].channels is not None or found[0].n_clusters > 2 ** WIDTHS[-1]:
-            raise ValueError(f"{name}: one codebook of at most {2 ** WIDTHS[-1]} centers a layer.")
+    shared = exportable(model)
     ct = _coremltools()
     options = {
         "minimum_deployment_target": ct.target.iOS18,
@@ -93,25 +91,14 @@ def audit_coreml(path, model):
     Returns
     -------
     list of dict
-        For each shared weight its layer's name, the distinct values that it has in the package and
-        in the model, and whether the weights are equal bit by bit.
+        As of `exporting.audited`.
     """
     ct = _coremltools()
     package = ct.models.MLModel(str(path), skip_model_load=True)
     dense = ct.optimize.coreml.decompress_weights(package)
     found = ct.optimize.coreml.get_weights_metadata(dense, weight_threshold=0)
-    layers = []
-    for i, name in enumerate(shared_parameters(model)):
-        ours, theirs = weight_of(model, name).numpy(), found[_name(i)].val
-        layers.append(
-            {
-                "layer": name.removesuffix(".weight"),
-                "values_in_file": len(np.unique(theirs)),
-                "values_in_model": len(np.unique(ours)),
-                "equal": np.array_equal(theirs, ours),
-            }
-        )
-    return layers
+    names = map(_name, range(len(shared_parameters(model))))
+    return audited(model, (found[name].val for name in names))
 
 
 def _look_up(block, called, name, found, weight):

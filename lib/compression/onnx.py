@@ -18,9 +18,9 @@ from onnx import helper, numpy_helper
 from ..results import write_atomically
 from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
+from .exporting import audited, exportable
 
 OPSET = 18  # the first with bitwise operators
-MOST_CENTERS = 256
 
 
 def export_onnx(model, path, example):
@@ -46,10 +46,7 @@ def export_onnx(model, path, example):
     ValueError
         If a layer cannot be exported as codebook and labels, or the exporter changed its weight.
     """
-    shared = shared_parameters(model)
-    for name, found in shared.items():
-        if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
-            raise ValueError(f"{name}: one codebook of at most {MOST_CENTERS} centers a layer.")
+    shared = exportable(model)
     proto = exported(model, example)
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = []
@@ -75,8 +72,6 @@ def export_onnx(model, path, example):
 def audit(path, model, inputs):
     """What a runtime makes of an exported file, beside the model.
 
-    Exporters are known to skip layers and to rescale weights without a word.
-
     Parameters
     ----------
     path : path-like
@@ -87,34 +82,21 @@ def audit(path, model, inputs):
     Returns
     -------
     dict
-        ``layers``: for each shared weight its name, the distinct values that it has in the file
-        and in the model, and whether the weights are equal bit by bit; ``agreement``: the share of
-        inputs with the same top-1; ``largest_difference`` of the scores.
+        ``layers``: as of `exporting.audited`; ``agreement``: the share of inputs with the same
+        top-1; ``largest_difference`` of the scores.
     """
-    shared = shared_parameters(model)
-    names = list(shared)
+    names = list(shared_parameters(model))
     proto = onnx.load(path)
     for name in names:
         proto.graph.output.append(helper.make_empty_tensor_value_info(name))
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     given = {session.get_inputs()[0].name: inputs[:1].numpy()}
     found = session.run(names, given)
-    layers = []
-    for name, theirs in zip(names, found, strict=True):
-        ours = weight_of(model, name).numpy()
-        layers.append(
-            {
-                "layer": name.removesuffix(".weight"),
-                "values_in_file": len(np.unique(theirs)),
-                "values_in_model": len(np.unique(ours)),
-                "equal": np.array_equal(theirs, ours),
-            }
-        )
     scores = run_onnx(path, inputs)
     with torch.no_grad():
         expected = torch.cat([model(batch) for batch in inputs.split(100)])
     return {
-        "layers": layers,
+        "layers": audited(model, found),
         "agreement": float((scores.argmax(1) == expected.argmax(1)).double().mean()),
         "largest_difference": float((scores - expected).abs().max()),
     }

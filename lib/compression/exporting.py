@@ -1,0 +1,53 @@
+"""What every export of shared weights asks and tells: what a runtime can look up, and an audit."""
+
+import numpy as np
+
+from ..sharing import shared_parameters, weight_of
+
+MOST_CENTERS = 256  # whose labels a byte holds
+
+
+def exportable(model):
+    """As `shared_parameters`, of a model that can be exported as codebooks and labels.
+
+    Raises
+    ------
+    ValueError
+        If no layer shares weights, or one has several codebooks or more than 256 centers.
+    """
+    shared = shared_parameters(model)
+    for name, found in shared.items():
+        if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
+            raise ValueError(f"{name}: one codebook of at most {MOST_CENTERS} centers a layer.")
+    return shared
+
+
+def audited(model, exported):
+    """A row for each shared weight: what an exported file makes of it, beside the model.
+
+    Exporters are known to skip layers and to rescale weights without a word.
+
+    Parameters
+    ----------
+    model : nn.Module
+    exported : iterable of arrays
+        The weights in the file, in the order of `shared_parameters`.
+
+    Returns
+    -------
+    list of dict
+        Its layer's name, the distinct values that it has in the file and in the model, and whether
+        the weights are equal bit by bit.
+    """
+    rows = []
+    for name, theirs in zip(shared_parameters(model), exported, strict=True):
+        ours = weight_of(model, name).numpy()
+        rows.append(
+            {
+                "layer": name.removesuffix(".weight"),
+                "values_in_file": len(np.unique(theirs)),
+                "values_in_model": len(np.unique(ours)),
+                "equal": np.array_equal(theirs, ours),
+            }
+        )
+    return rows
