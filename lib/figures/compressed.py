@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .style import (
     CELLS,
@@ -39,8 +39,8 @@ def plot_frontier(frontier):
             for method, part in files.groupby("method", sort=False):
                 _frontier_line(axis, method, part.sort_values("ratio"))
             axis.set(xscale="log", title=scope, xlabel="times smaller than float32")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 8)))
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
         figure.supylabel("top-1 (%)", fontsize=font_size())
         lowest = frontier["top1"].max() - 12
