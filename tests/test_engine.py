@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lloyd import assert_same
 
+import lib
 from lib.clustering import ordered
 from lib.engine import BinnedWeights, DevicePasses, Passes, SortedWeights
+from lib.engine import passes as of_processor
 from lib.engine.keys import bits_of, keys_of, thresholds
 from lib.lloyd import TextbookCells, lloyd, lloyd_in_order
 
@@ -305,3 +307,28 @@ class TestDevice:
         ]
         assert paths[0].n_iter == paths[1].n_iter
         np.testing.assert_allclose(paths[0].centers, paths[1].centers, rtol=1e-12)
+
+
+def test_a_leaf_with_more_weights_than_a_tally_holds(monkeypatch):
+    """Parts are tallied in 26 bits; what all of them hold is not."""
+    real, times = of_processor.tally, np.uint64(2**23)
+
+    def as_if_repeated(*arguments):
+        real(*arguments)
+        arguments[5][:] *= times
+
+    monkeypatch.setattr(of_processor, "tally", as_if_repeated)
+    monkeypatch.setattr(
+        of_processor.threads, "parts", lambda n: [slice(i, i + 4) for i in range(0, n, 4)]
+    )
+    weights = np.repeat(np.float32([1, 1 + 2**-23]), 32)
+    _, counts, totals, squares, _ = Passes(weights.view(np.uint32)).tally()
+    assert [counts.sum(), totals.sum(), squares.sum()] == [2**29, 2**28, 2**28]
+
+
+@pytest.mark.slow
+def test_a_hundred_million_equal_weights():
+    found = lib.cluster(np.repeat(np.float32([0, 1]), [2**26, 2**25]), 2)
+    assert found.centers.tolist() == [0, 1]
+    assert found.inertia == 0
+    assert found.labels[2**26 - 1 : 2**26 + 1].tolist() == [0, 1]

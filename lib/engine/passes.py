@@ -57,14 +57,12 @@ class Passes:
             return packed, masses
 
         packed, masses = zip(*threads.run(of_part, self.parts), strict=True)
-        packed = sum(packed).reshape(-1, 2)
-        found = np.flatnonzero(packed[:, 0])
+        packed = [tallies.reshape(-1, 2) for tallies in packed]
+        found = np.flatnonzero(np.any([tallies[:, 0] for tallies in packed], axis=0))
         leaves = _in_order(found, self.n_leaves)
         order = np.argsort(leaves)
         self.found = found[order]  # numbered by their bits
-        both, squares = packed[self.found].T
-        counts, totals = both >> np.uint64(COUNT), both & np.uint64((1 << COUNT) - 1)
-        sums = [array.astype(np.int64) for array in (counts, totals, squares)]
+        sums = sum(_unpacked(tallies[self.found]) for tallies in packed)
         return leaves[order], *sums, sum(m[self.found] for m in masses).T if weighted else None
 
     def gather(self, chosen):
@@ -132,6 +130,14 @@ def label_tables(keys, shift, n_leaves, dtype):
     leaves, counts = np.unique(parted >> shift, return_counts=True)
     cuts[leaves[counts > 1]] = SEVERAL
     return np.cumsum(base, dtype=dtype), cuts
+
+
+def _unpacked(tallies):
+    """Counts and sums of one part, int64 of shape (3, m): those of all overflow while packed."""
+    both, squares = tallies.T
+    return np.stack([both >> np.uint64(COUNT), both & np.uint64((1 << COUNT) - 1), squares]).astype(
+        np.int64
+    )
 
 
 def _in_order(leaves, n_leaves):
