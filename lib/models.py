@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from . import results
 from .vision import torchvision
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
@@ -25,7 +26,7 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     name : str
         A name of `torchvision.models`, such as "alexnet"; "package.module:function", which is
         called without arguments; or the path of a state dict, `.safetensors` or, read with
-        `weights_only`, `.pt` or `.pth`.
+        `weights_only`, `.pt` or `.pth`, as of `located`.
     arch : str, optional
         Of a state dict the architecture: a name of the other two kinds.
     weights : str or None
@@ -50,14 +51,24 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     return model.eval()
 
 
+def located(path):
+    """A path, relative to the repository's root if it is not there from the working directory.
+
+    A sweep's points run in folders of their own.
+    """
+    path = Path(path)
+    return path if path.exists() else results.ROOT / path
+
+
 def _with_state(model, path):
-    if not Path(path).is_file():
+    file = located(path)
+    if not file.is_file():
         raise ModelError(f"{path} is not there.")
     try:
         if path.endswith(".safetensors"):
-            state = load_file(path)
+            state = load_file(file)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
         model.load_state_dict(state.get("state_dict", state))
     except Exception as error:  # of many kinds, none of which says which file
         raise ModelError(f"{path} does not fit the architecture: {error}") from error

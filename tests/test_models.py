@@ -33,6 +33,14 @@ def test_a_state_dict_of_an_architecture(tmp_path, suffix, nested):
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
 
 
+def test_a_state_dict_is_found_from_another_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "point").mkdir()
+    save_file(resolve("squeezenet1_1", weights=None).state_dict(), tmp_path / "my.safetensors")
+    monkeypatch.setattr("lib.results.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "point")
+    assert type(resolve("my.safetensors", arch="squeezenet1_1")).__name__ == "SqueezeNet"
+
+
 def test_a_pickle_of_anything_else_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -4,22 +4,26 @@ Labels are positions in what a model computes. Names of classes, such as folders
 among the model's categories, since their alphabetical order says nothing about a model's outputs.
 """
 
+import contextlib
 import csv
 import dataclasses
+import fcntl
+import hashlib
 import re
 import urllib.error
-from pathlib import Path
 
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..models import located
 from ..vision import torchvision
 from .data import DATA, load_images
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
 WNID = re.compile(r"n\d{8}")
 VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 IMAGENET_CLASSES_FILE = "imagenet-classes.csv"
+IMAGENETTE_IMAGES = 3925  # of its validation set
 
 
 class ImagesError(ValueError):
@@ -60,8 +64,19 @@ class LabelledImages(torch.utils.data.Dataset):
             raise ImagesError(f"{item} cannot be read as an image: {error}") from error
         return self.transform(image), int(self.labels[index])
 
+    def digest(self):
+        """SHA-256 of labels and images: of their pixels, or their files' names, sizes and times."""
+        found = hashlib.sha256(self.labels.numpy())
+        for item in self.items:
+            if isinstance(item, Image.Image):
+                found.update(item.tobytes())
+            else:
+                about = item.stat()
+                found.update(f"{item} {about.st_size} {about.st_mtime_ns}\n".encode())
+        return found.digest()
+
     def first(self, n_images):
-        """The first images, of all classes in turn so that a prefix has some of each."""
+        """The first images, of all classes in turn so that a prefix has some of each; None: all."""
         order = torch.argsort(_places(self.labels), stable=True)[:n_images].tolist()
         items = [self.items[i] for i in order]
         return dataclasses.replace(self, items=items, labels=self.labels[order])
@@ -79,13 +94,14 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
         class; "csv": a list with the columns ``path`` (relative to it) and ``label``; "embedded":
         the committed test images.
     root : path-like, optional
-        Where they are, or are put.
+        Where they are, or are put; relative to the working directory or to the repository's root.
     transform : callable
         From an RGB PIL image to the model's input.
     categories : sequence of str, optional
         Names of the model's outputs.
     label_map : dict of str to int or str, optional
-        From names of classes to positions or names of the model's outputs, before all else.
+        From names of classes to positions or names of the model's outputs, before all else; a
+        number passes for the name of a class.
 
     Returns
     -------
@@ -105,7 +121,7 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
         return LabelledImages(source, items, images.labels, transform)
     if root is None:
         raise ImagesError(f"source={source!r} needs root=, the folder (or list) of the images.")
-    items, names = READERS[source](Path(root))
+    items, names = READERS[source](located(root))
     if not items:
         raise ImagesError(f"no images in {root}: expected files {', '.join(SUFFIXES)}.")
     found = labels_of(sorted(set(names)), categories, label_map)
@@ -134,9 +150,15 @@ def labels_of(names, categories=None, label_map=None):
     Raises
     ------
     ImagesError
-        Naming the classes that cannot be told.
+        Naming the classes that cannot be told, or what the map names that is no class.
     """
-    categories, label_map = list(categories or ()), dict(label_map or {})
+    categories = list(categories or ())
+    label_map = {str(name): wanted for name, wanted in (label_map or {}).items()}
+    if strange := [name for name in label_map if name not in names]:
+        raise ImagesError(
+            f"label_map names {strange[:5]}, none of the {len(names)} classes of the images: they "
+            f"are {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+        )
     places = {_plain(name): place for place, name in enumerate(categories)}
     wnids = {}
     if len(categories) in (0, 1000):
@@ -247,34 +269,57 @@ def _ground_truth(*folders):
 
 def _imagenette(root):
     kind = torchvision.datasets.Imagenette
-    folder = root / "imagenette2-320" / "val"
-    if not folder.is_dir():
+    folder = root / "imagenette2-320"
+    if _n_imagenette(folder) < IMAGENETTE_IMAGES:
         _downloaded(
-            lambda: kind(root, split="val", size="320px", download=True),
+            # Another process may have unpacked it meanwhile.
+            lambda: folder.is_dir() or kind(root, split="val", size="320px", download=True),
             "imagenette2-320.tgz, of the project fastai/imagenette",
             root,
         )
-    return _folder(folder)
+    if (found := _n_imagenette(folder)) != IMAGENETTE_IMAGES:
+        raise ImagesError(
+            f"{folder / 'val'} has {found} of Imagenette's {IMAGENETTE_IMAGES} images: remove "
+            f"{folder}, and it is unpacked again."
+        )
+    return _folder(folder / "val")
+
+
+def _n_imagenette(folder):
+    return sum(1 for _ in folder.glob("val/*/*.JPEG"))
 
 
 def _cifar10(root):
     kind = torchvision.datasets.CIFAR10
-    data = _downloaded(
-        lambda: kind(root, train=False, download=True),
-        "cifar-10-python.tar.gz, of www.cs.toronto.edu/~kriz/cifar.html",
-        root,
-    )
+    try:
+        data = kind(root, train=False)  # whole, or it is an error
+    except (OSError, RuntimeError):
+        data = _downloaded(
+            lambda: kind(root, train=False, download=True),
+            "cifar-10-python.tar.gz, of www.cs.toronto.edu/~kriz/cifar.html",
+            root,
+        )
     items = [Image.fromarray(pixels) for pixels in data.data]
     return items, [data.classes[target] for target in data.targets]
 
 
 def _downloaded(make, what, root):
     try:
-        return make()
+        with _alone(root):
+            return make()
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise ImagesError(
             f"{what}, is not in {root} and cannot be downloaded ({error}): put it there by hand."
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(root):
+    """Wait until no other process downloads into the folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 READERS = {

@@ -1,5 +1,8 @@
 """Labelled images in every layout, made here; labels that are the model's; damaged files."""
 
+import multiprocessing
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +68,35 @@ def test_a_prefix_has_all_classes_in_turn(tmp_path):
     images = open_images("folder", tmp_path, transform=to_tensor, categories=["a", "b", "c"])
     assert images.first(5).labels.tolist() == [0, 1, 2, 0, 2]
     assert images.first(99).labels.tolist() == [0, 1, 2, 0, 2, 0]
+    assert images.first(None).labels.tolist() == [0, 1, 2, 0, 2, 0]
+
+
+@pytest.mark.parametrize("suffix", torchvision.datasets.folder.IMG_EXTENSIONS)
+def test_every_kind_of_file_that_torchvision_knows_is_an_image(tmp_path, suffix):
+    picture(tmp_path / "0" / f"a{suffix}", mode="L")
+    images = open_images("folder", tmp_path, transform=to_tensor)
+    assert images[0][0].shape == (3, 6, 8)
+
+
+def test_a_replaced_image_has_another_digest(tmp_path):
+    def digest(**options):
+        return open_images("folder", tmp_path, transform=to_tensor, **options).digest()
+
+    path = picture(tmp_path / "0" / "a.png", 5)
+    before = digest()
+    assert digest() == before
+    assert digest(label_map={"0": 1}) != before
+    time.sleep(0.01)
+    picture(path, 6)
+    assert digest() != before
+
+
+def test_a_root_is_found_from_another_working_directory(tmp_path, monkeypatch):
+    picture(tmp_path / "repository/data/mine/0/a.png")
+    monkeypatch.setattr("lib.results.ROOT", tmp_path / "repository")
+    (tmp_path / "point").mkdir()
+    monkeypatch.chdir(tmp_path / "point")
+    assert len(open_images("folder", "data/mine", transform=to_tensor)) == 1
 
 
 @pytest.mark.parametrize("where", ["val", "ILSVRC/Data/CLS-LOC/val", "."])
@@ -119,6 +151,7 @@ def test_a_list_of_paths(tmp_path):
         (["cat", "dog"], ["dog", "cat"], None, [1, 0]),
         (["cat", "dog"], ["x", "y"], None, [0, 1]),  # none is known: their order
         (["cat", "dog"], ["x", "y", "z"], {"cat": 2, "dog": "x"}, [2, 0]),
+        (["0", "1"], ["x", "y", "z"], {0: 2, 1: "x"}, [2, 0]),  # as YAML reads them
         (["0", "2"], ["x", "y", "z"], None, [0, 2]),
         (["3", "7"], None, None, [3, 7]),
         ([TENCH], None, None, [0]),
@@ -145,6 +178,12 @@ def test_labels(names, categories, label_map, expected):
 def test_classes_that_cannot_be_told_are_named(names, categories, message):
     with pytest.raises(ImagesError, match=message):
         labels_of(names, categories)
+
+
+def test_a_map_of_no_class_is_refused():
+    message = r"label_map names \['moggie'\], none of the 2 classes of the images: .* dog, moggy"
+    with pytest.raises(ImagesError, match=message):
+        labels_of(["dog", "moggy"], ["cat", "dog"], {"moggie": "cat"})
 
 
 @pytest.mark.parametrize(
@@ -183,11 +222,32 @@ def test_without_a_network_downloads_say_what_to_get(tmp_path, monkeypatch, sour
         open_images(source, tmp_path, transform=to_tensor)
 
 
-def test_imagenette_by_hand(tmp_path):
+def test_imagenette_by_hand(tmp_path, monkeypatch):
     for wnid in (PARACHUTE, TENCH):
         picture(tmp_path / "imagenette2-320/val" / wnid / "1.JPEG")
+    with pytest.raises(ImagesError, match=r"has 2 of Imagenette's 3925 images: remove .*-320, and"):
+        open_images("imagenette", tmp_path, transform=to_tensor, categories=CATEGORIES)
+    monkeypatch.setattr(datasets, "IMAGENETTE_IMAGES", 2)
     images = open_images("imagenette", tmp_path, transform=to_tensor, categories=CATEGORIES)
     assert [CATEGORIES[label] for label in images.labels] == ["tench", "parachute"]
+
+
+def slow_imagenette(root, **_):
+    """Unpacks a picture, and a second one later, as torchvision would but for its size."""
+    picture(root / "imagenette2-320/val" / TENCH / "1.JPEG")
+    time.sleep(1)
+    picture(root / "imagenette2-320/val" / PARACHUTE / "1.JPEG")
+
+
+def open_slow_imagenette(root):
+    datasets.IMAGENETTE_IMAGES = 2
+    datasets.torchvision.datasets.Imagenette = slow_imagenette
+    return len(open_images("imagenette", root, transform=to_tensor, categories=CATEGORIES))
+
+
+def test_imagenette_is_unpacked_by_one_process_at_a_time(tmp_path):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(open_slow_imagenette, [tmp_path, tmp_path], chunksize=1) == [2, 2]
 
 
 def test_an_image_without_a_name_is_an_error(tmp_path):
