@@ -50,7 +50,7 @@ COLUMNS = {
     "ratio": "{:.2f}".format,
 }
 PARTS = ("centers", "labels", "counts", "scale")
-WRONG = (SafetensorError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+WRONG = (SafetensorError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REST = ("exact", "float16")
 
 
@@ -80,7 +80,7 @@ def save(model, path, *, rest="exact", about=""):
     Raises
     ------
     ValueError
-        If no layer shares weights, or `rest` is unknown.
+        If no layer shares weights, `rest` is unknown, or float16 cannot hold what it shall.
     OSError
         If the file cannot be written.
     """
@@ -100,7 +100,7 @@ def save(model, path, *, rest="exact", about=""):
             same[name] = first
             continue
         half = rest == "float16" and tensor.is_floating_point()
-        tensors[name] = (tensor.half() if half else tensor).contiguous()
+        tensors[name] = (_half(name, tensor) if half else tensor).contiguous()
     content = {
         "about": about,
         "layers": layers,
@@ -147,6 +147,7 @@ def load(path, model, *, shared=False):
         ours = model.state_dict(keep_vars=True)
         _check_fit(file, model, ours)
         plain = {name: file.tensor(name) for name in file.plain}
+        _check_dtypes(file, plain, ours)
         codebooks = {name: file.shared_weight(name) for name in file.layers}
     with torch.no_grad():
         for name, tensor in ours.items():
@@ -158,7 +159,7 @@ def load(path, model, *, shared=False):
 
 
 def describe(path):
-    """What a file holds, from its header and counts alone: rows of the size table.
+    """What a file holds: rows of the size table. Every tensor is compared with its checksum.
 
     Parameters
     ----------
@@ -249,6 +250,14 @@ def _smallest(tensor):
     return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
 
 
+def _half(name, tensor):
+    half = tensor.half()
+    if (half.isinf() & tensor.isfinite()).any():
+        largest = tensor.abs().max().item()
+        raise ValueError(f"{name} holds {largest:g}, which float16 cannot: use rest='exact'.")
+    return half
+
+
 def _others(model):
     """The state that is not of shared weights, by name."""
     shared = {
@@ -292,14 +301,7 @@ def _opened(path):
         raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
-    except (
-        SafetensorError,
-        AttributeError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except WRONG as error:
         raise FileError(f"{path} is not a whole compressed model: {error}") from error
 
 
@@ -404,7 +406,7 @@ def _check_layer(path, name, layer):
         and len(channels) == 2
         and all(type(number) is int for number in channels)
         and channels[0] in (0, 1)
-        and channels[0] <= len(shape)
+        and channels[0] < len(shape)
         and channels[1] > 0
         and type(layer.get("fixed", 0)) is int
     )
@@ -426,10 +428,11 @@ def _check_fit(file, model, ours):
         theirs, expected = _text(layer["shape"], layer["dtype"]), _text_of(ours[name])
         if theirs != expected:
             raise FileError(f"{file.path}: {name} is {theirs}, the model's {expected}.")
-    for name in file.plain:
-        if (shape := file.shape(name)) != list(ours[name].shape):
+    for name, tensor in ours.items():
+        first = file.same.get(name, name)
+        if first in file.plain and (shape := file.shape(first)) != list(tensor.shape):
             raise FileError(
-                f"{file.path}: {name} has shape {shape}, the model's {list(ours[name].shape)}."
+                f"{file.path}: {name} has shape {shape}, the model's {[*tensor.shape]}."
             )
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name in file.layers:
@@ -440,6 +443,16 @@ def _check_fit(file, model, ours):
                 f"{file.path}: {name} is tied to {sorted(theirs)}, the model's to "
                 f"{sorted(tied - {name})}."
             )
+
+
+def _check_dtypes(file, plain, ours):
+    """Tensors that are not clustered are of the model's dtypes, or were kept in float16."""
+    for name, tensor in ours.items():
+        found = plain.get(file.same.get(name, name), tensor).dtype
+        half = found == torch.float16 and tensor.is_floating_point()
+        if found != tensor.dtype and not half:
+            found, expected = _name_of(found), _name_of(tensor.dtype)
+            raise FileError(f"{file.path}: {name} is {found}, the model's {expected}.")
 
 
 def _text_of(tensor):

@@ -126,6 +126,14 @@ def test_half_precision_where_it_loses_nothing_or_is_asked_for(tmp_path):
     assert torch.equal(found.bias, layer.bias.half().float())
 
 
+def test_what_half_precision_cannot_hold_is_not_saved_in_it(tmp_path):
+    model = shared()
+    model.normalization.running_var[2] = 1e5
+    with pytest.raises(ValueError, match=r"normalization.running_var holds 100000, which float16"):
+        save(model, tmp_path / "it", rest="float16")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_size_table_adds_up(path):
     rows = {row["layer"]: row for row in describe(path)}
     whole = rows.pop("the whole file")
@@ -242,6 +250,27 @@ def hostile(name):
     def channels(metadata, content, tensors):
         content["layers"]["up.weight"]["channels"] = [1, 0]
 
+    def axis(metadata, content, tensors):
+        del tensors["normalization.weight"]
+        content["layers"]["normalization.weight"] = {
+            "shape": [6],
+            "dtype": "float32",
+            "channels": [1, 1],
+        }
+        tensors["normalization.weight:centers"] = torch.zeros(6, 1)
+        tensors["normalization.weight:labels"] = torch.zeros(0, dtype=torch.uint8)
+
+    def alias_of_another_shape(metadata, content, tensors):
+        del tensors["up.bias"]
+        content["same"]["up.bias"] = "convolution.bias"
+
+    def alias_that_broadcasts(metadata, content, tensors):
+        del tensors["up.bias"]
+        content["same"]["up.bias"] = "normalization.num_batches_tracked"
+
+    def another_dtype(metadata, content, tensors):
+        tensors["up.bias"] = tensors["up.bias"].long()
+
     def text(metadata, content, tensors):
         content["layers"] = "text"
 
@@ -261,13 +290,20 @@ def hostile(name):
         ("path_trick", "has besides .*passwd"),
         ("dangling", "does not have|lacks"),
         ("channels", "what cannot be"),
+        ("axis", "what cannot be"),
+        ("alias_of_another_shape", r"up.bias has shape \[4\], the model's \[6\]"),
+        ("alias_that_broadcasts", r"up.bias has shape \[\], the model's \[6\]"),
+        ("another_dtype", "up.bias is int64, the model's float32"),
         ("text", "not a whole compressed model"),
     ],
 )
 def test_hostile_files_are_refused(path, tmp_path, name, message):
     target = rewritten(path, tmp_path / "it", hostile(name))
+    model = Network()
+    before = copy.deepcopy(model.state_dict())
     with pytest.raises(FileError, match=message):
-        load(target, Network())
+        load(target, model)
+    assert_equal_states(model.state_dict(), before)
 
 
 def test_every_truncation_is_refused(path, tmp_path):
@@ -284,7 +320,8 @@ def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
     expected = load(path, Network(seed=1)).state_dict()
     model, refused = Network(seed=2), 0
     target = tmp_path / "it"
-    for _ in range(10_000):
+    tried = 0
+    while tried < 10_000:
         mutated = bytearray(data)
         for _ in range(rng.choice([1, 1, 1, 2, 5])):
             place = rng.randrange(len(mutated))
@@ -297,6 +334,7 @@ def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
                 del mutated[place : place + rng.randrange(1, 9)]
         if bytes(mutated) == data:
             continue
+        tried += 1
         target.write_bytes(mutated)
         try:
             found = load(target, model).state_dict()
