@@ -103,7 +103,7 @@ def offers(weights, *, sample_weight=None, max_clusters=MAX_CLUSTERS, scale=1.0)
     sample_weight : array of the weights' shape, optional
         With it the distortion is the weighted squared error.
     max_clusters : int
-        Numbers from 2 to this are offered.
+        Numbers from 2 to this are offered; 1 where all weights are equal.
     scale : float
         Factor of the distortion: what a squared error in this layer costs beside others.
 
@@ -113,10 +113,10 @@ def offers(weights, *, sample_weight=None, max_clusters=MAX_CLUSTERS, scale=1.0)
     """
     prepared = as_prepared(weights, sample_weight)
     curve = scale * inertia_curve(prepared.ordered, max_clusters)
-    n_clusters = np.arange(2, len(curve) + 1)
+    n_clusters = np.arange(min(2, len(curve)), len(curve) + 1)
     labels = [packed_bytes(prepared.ordered.n_labels, int(k)) for k in n_clusters]
     sizes = np.array(labels, np.int64) + 4 * n_clusters
-    return Offers(n_clusters, sizes, curve[1:])
+    return Offers(n_clusters, sizes, curve[n_clusters - 1])
 
 
 def frontier(by_layer):

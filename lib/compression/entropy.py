@@ -31,12 +31,15 @@ class Cells(NamedTuple):
         Their means, ascending.
     counts : int64 array of shape (k,)
         Weights in each; of weights with `sample_weight`, those of importance above 0. Positive.
+    masses : float64 array of shape (k,)
+        Their importance in all: the counts, where there is no `sample_weight`.
     inertia : float
     """
 
     cuts: np.ndarray
     centers: np.ndarray
     counts: np.ndarray
+    masses: np.ndarray
     inertia: float
 
     @property
@@ -47,7 +50,7 @@ class Cells(NamedTuple):
     def with_zero(self):
         """The same cells; the center of the one that 0 lies in is exactly 0."""
         centers, zero = self.centers.copy(), np.searchsorted(self.cuts, 0.0, side="right")
-        more = self.counts[zero] * centers[zero] ** 2
+        more = self.masses[zero] * centers[zero] ** 2
         centers[zero] = 0.0
         return self._replace(centers=centers, inertia=float(self.inertia + more))
 
@@ -149,19 +152,26 @@ def multiplier_for_bits(sizes, bits, cells_at, tol=1e-3):
         cells = cells_at(np.exp2(log_multiplier))
         return sum(n * c.entropy for n, c in zip(sizes, cells, strict=True)) / sum(sizes)
 
+    def least(low, high):
+        while high - low > 1e-3:
+            middle = (low + high) / 2
+            found = rate(middle)
+            if found > bits:
+                low = middle
+            else:
+                high = middle
+                if found > bits * (1 - tol):
+                    break
+        return high
+
     low, high = -40.0, 0.0
     while rate(high) > bits:
         low, high = high, high + 8
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        found = rate(middle)
-        if found > bits:
-            low = middle
-        else:
-            high = middle
-            if found > bits * (1 - tol):
-                break
-    return float(np.exp2(high))
+    found = least(low, high)
+    while found < low + 1e-3 and low > -1000:  # all of it has fewer bits: of tiny squared errors
+        low, high = low - 40, low
+        found = least(low, high)
+    return float(np.exp2(found))
 
 
 def as_prepared(weights, sample_weight=None):
@@ -201,7 +211,7 @@ def cells_between(ordered, cuts):
     mass, total, square = ordered.ranges(bounds[:-1], bounds[1:]).T
     means = total / mass
     inertia = np.maximum(0.0, square - means * total).sum()
-    return Cells(cuts, means + ordered.origin, np.diff(bounds), float(inertia))
+    return Cells(cuts, means + ordered.origin, np.diff(bounds), mass, float(inertia))
 
 
 def _envelope(centers, prices):

@@ -28,14 +28,16 @@ def pruned_cells(weights, sparsity, n_clusters):
     Raises
     ------
     ValueError
-        For a sparsity out of its range, and too few centers: at least 2, or 3 if weights of both
-        signs stay.
+        For a sparsity out of its range, too few centers (at least 2, or 3 if weights of both signs
+        stay), and weights prepared with a `sample_weight`: magnitudes alone decide here.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity} must be at least 0 and below 1.")
     if n_clusters < 2:
         raise ValueError(f"n_clusters={n_clusters} must be at least 2: one is that of 0.")
     prepared = as_prepared(weights)
+    if prepared.ordered.sample_weight is not None:
+        raise ValueError("the weights were prepared with a sample_weight: prepare them without.")
     values = flat_array(prepared.weights)
     largest = _largest_pruned(values, sparsity)
     sides = [values[values < -largest], values[values > largest]]

@@ -101,7 +101,7 @@ def train_through(
     cells_of : callable
         From the name of a layer and its `Prepared` weights to the `Cells` that it shall have; or
         None, for a layer that stays plain and does not train. Asked every `refit_every` steps, and
-        at the end.
+        after each epoch. The biases of the other layers train too.
     rate : float
         Of SGD, after 10 steps of warm-up; linear to 0.
     refit_every : int
@@ -167,20 +167,27 @@ class _Behind:
     def __init__(self, model, cells_of, refit_every):
         self.model, self.cells_of, self.refit_every = model, cells_of, refit_every
         self.latent, self.cells, self.step = {}, {}, 0
+        seen = {}
         for name, module in model.named_modules():
             if isinstance(getattr(module, "weight", None), nn.Parameter):
                 cells = cells_of(name, Prepared(module.weight))
                 if cells is not None:
+                    if (first := seen.setdefault(module.weight, name)) != name:
+                        raise ValueError(f"{first} and {name} have one weight: give one of them.")
                     self.cells[name] = cells
                     self.latent[name] = nn.Parameter(module.weight.detach().clone())
         if not self.latent:
             raise ValueError("cells_of gave no layer any cells: there is nothing to train.")
 
     def before(self):
-        """Give the model the shared weights."""
+        """Before a step: cells anew where it is time, and the shared weights into the model."""
         if self.step > 0 and self.step % self.refit_every == 0:
             self.refit()
         self.step += 1
+        self.show()
+
+    def show(self):
+        """Give the model the shared weights."""
         for name, latent in self.latent.items():
             weight = self.model.get_submodule(name).weight
             weight.data.copy_(self._rounded(name, latent.detach()))
@@ -199,9 +206,7 @@ class _Behind:
     def install(self):
         """Make the layers share weights."""
         for name, latent in self.latent.items():
-            prepared = Prepared(latent)
-            cells = self.cells_of(name, prepared)
-            install_cells(self.model, name, prepared, cells)
+            install_cells(self.model, name, Prepared(latent), self.cells[name])
         return self.model
 
     def _rounded(self, name, latent):
@@ -215,8 +220,19 @@ class _Behind:
 
 
 def half_centers(cells):
-    """The centers as the file will have them: float32 values that float16 holds."""
-    return cells.centers.astype(np.float16).astype(np.float32)
+    """The centers as the file will have them: float32 values that float16 holds.
+
+    Raises
+    ------
+    ValueError
+        If they lie beyond float16, or so near 0 that it rounds them by 1 in 256.
+    """
+    with np.errstate(over="ignore"):
+        centers = cells.centers.astype(np.float16).astype(np.float32)
+    largest = np.abs(cells.centers).max()
+    if np.abs(centers - cells.centers).max() > largest / 256:
+        raise ValueError(f"centers up to {largest:g} do not fit float16: scale the weights.")
+    return centers
 
 
 def install_cells(model, layer, prepared, cells):
@@ -286,9 +302,10 @@ def _train(
                 optimizer.step()
                 losses, step = losses + loss.item() * len(batch), step + 1
             model.eval()
+            if behind is not None:
+                behind.refit()  # of the weights as they are now, for who looks and for the end
+                behind.show()
             if after_epoch is not None:
-                if behind is not None:
-                    behind.before()
                 after_epoch(epoch, losses / len(features))
     for parameter, wanted in zip(parameters, before, strict=True):
         parameter.requires_grad_(wanted)

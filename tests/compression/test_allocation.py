@@ -88,6 +88,11 @@ def test_a_curve_ends_with_the_distinct_weights():
     np.testing.assert_allclose(curve, [6.0, 2 / 3, 0.0], atol=1e-12)
 
 
+def test_equal_weights_have_one_center():
+    found = frontier({"a": offers(np.full(100, 0.5)), "b": offers(np.arange(4.0), max_clusters=4)})
+    assert found.within(1000) == {"a": 1, "b": 4}
+
+
 def test_less_error_than_equal_bits_at_their_size(convolutions):
     layers = {name: offers(weight, max_clusters=64) for name, weight in convolutions.items()}
     found = frontier(layers)

@@ -119,6 +119,31 @@ def test_weighted_error_moves_the_cells():
     assert (cells.centers > 0).sum() > 2 * (cells.centers < 0).sum()
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_the_bits_asked_for_at_any_scale(scale):
+    weights = scale * np.random.default_rng(0).normal(size=20_000)
+
+    def cells_at(multiplier):
+        return [entropy_constrained_cells(weights, multiplier)]
+
+    (cells,) = cells_at(multiplier_for_bits([20_000], 3.0, cells_at))
+    assert 2.95 < cells.entropy <= 3.0
+
+
+def test_fewer_bits_than_asked_for_where_there_are_no_more():
+    def cells_at(multiplier):
+        return [entropy_constrained_cells(np.ones(100), multiplier)]
+
+    assert cells_at(multiplier_for_bits([100], 3.0, cells_at))[0].entropy == 0
+
+
+def test_a_zero_costs_the_importance_of_its_cell():
+    prepared = lib.Prepared(np.array([-1.0, 0.5, 0.5, 3.0]), np.array([1.0, 2.0, 3.0, 1.0]))
+    cells = cells_of_centers(prepared, [-1.0, 0.5, 3.0])
+    assert cells.masses.tolist() == [1, 5, 1]
+    assert cells.with_zero().inertia == pytest.approx(5 * 0.25)
+
+
 def test_uniform_cells_by_hand():
     cells = uniform_cells(np.array([-0.6, -0.4, 0.1, 0.3, 2.2]), 1.0)
     np.testing.assert_allclose(cells.centers, [-0.6, 0.0, 2.2], atol=1e-12)

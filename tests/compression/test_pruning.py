@@ -55,6 +55,11 @@ def test_weights_of_one_sign_and_nothing_to_prune():
     assert cells.counts.sum() == 4
 
 
+def test_magnitudes_alone_decide():
+    with pytest.raises(ValueError, match="prepared with a sample_weight"):
+        pruned_cells(lib.Prepared(np.arange(5.0), np.ones(5)), 0.5, 3)
+
+
 def test_pruned_weights_stay_pruned():
     values = torch.randn(64, 64)
     cells = pruned_cells(values, 0.7, 5)

@@ -1,5 +1,6 @@
 """Training shared weights: gradients by definition, what moves and what stays."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ import lib
 from lib.codebook import SharedWeight
 from lib.compression.entropy import cells_of_centers, entropy_constrained_cells
 from lib.compression.pruning import pruned_cells
-from lib.compression.retraining import train_centers, train_plain, train_through
+from lib.compression.retraining import half_centers, train_centers, train_plain, train_through
 from lib.sharing import install
 
 
@@ -168,6 +169,37 @@ def test_the_same_seed_gives_the_same_weights(trained):
         found.append(lib.plain_weights(model)[0].weight.detach())
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_after_an_epoch_stands_the_model_that_comes_out(trained):
+    features, labels = task()
+    model, seen = network(), []
+    model.load_state_dict(trained.state_dict())
+
+    def after_epoch(epoch, loss):
+        seen.append(model[0].weight.detach().clone())
+
+    train_through(model, k_means(4), features, labels, epochs=2, after_epoch=after_epoch)
+    assert torch.equal(seen[-1], model[0].weight)
+    assert not torch.equal(*seen)
+
+
+def test_centers_that_half_precision_cannot_hold():
+    for scale, largest in ((1e6, "1e"), (1e-7, "1e-07")):
+        cells = cells_of_centers(np.float32([-1, 0.5, 1]) * scale, np.array([-1, 1]) * scale)
+        with pytest.raises(ValueError, match=f"centers up to {largest}.* do not fit float16"):
+            half_centers(cells)
+
+
+def test_tied_weights_train_once(trained):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+            self.second.weight = self.first.weight
+
+    with pytest.raises(ValueError, match="first and second have one weight"):
+        train_through(Tied(), k_means(4), *task())
 
 
 def test_nothing_to_train(trained):
