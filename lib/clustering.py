@@ -11,7 +11,6 @@ from .engine import FEW, BinnedWeights, SortedWeights, has_bins, passes_over, th
 from .engine.keys import thresholds
 from .initialization import INITIALIZATIONS
 from .lloyd import lloyd_in_order
-from .optimal import MAX_CLUSTERS as MAX_OPTIMAL
 
 MAX_CLUSTERS = 65_536
 MAX_MAGNITUDE = 1e150  # squares of larger weights overflow float64
@@ -71,8 +70,8 @@ def cluster(
     weights : NumPy array or torch tensor of any shape
         float16, bfloat16, float32 or float64; finite. Not modified.
     n_clusters : int
-        1 to 65,536. With fewer distinct weights every one becomes a center, and the unused centers
-        repeat the largest with a count of 0.
+        1 to 65,536. With fewer distinct weights every one becomes a center, unless `init` is an
+        array, and the unused centers repeat the largest with a count of 0.
     init : str, array of shape (n_clusters,) or callable
         "random", "linear", "density", "k-means++", "weight-distribution", "optimal"; the initial
         centers themselves; or a function with the signature of `lib.initialization`.
@@ -237,11 +236,6 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
     if isinstance(init, str):
         if init not in INITIALIZATIONS:
             raise ValueError(f"init={init!r} is unknown: choose from {', '.join(INITIALIZATIONS)}.")
-        if init == "optimal" and n_clusters > MAX_OPTIMAL:
-            raise ValueError(
-                f"init='optimal' takes at most {MAX_OPTIMAL} centers, not {n_clusters}: "
-                "choose 'weight-distribution'."
-            )
         init = INITIALIZATIONS[init]
     if callable(init):
         distinct = weights.distinct(n_clusters)
@@ -309,13 +303,10 @@ def _importance(sample_weight, weights):
             "that of the weights."
         )
     importance = importance.reshape(-1)
-    extremes = np.array(threads.run(_extremes, threads.split(importance)))
+    parts = threads.split(importance)
+    extremes = np.array(threads.run(lambda part: (part.min(), part.max()), parts))
     for bad in extremes[~((extremes >= 0) & np.isfinite(extremes))]:
         raise ValueError(f"sample_weight holds {bad}: it must be finite and not negative.")
     if not extremes.any():
         raise ValueError("sample_weight is 0 everywhere: give at least one weight importance.")
     return importance
-
-
-def _extremes(values):
-    return values.min(), values.max()

@@ -11,7 +11,7 @@ from .engine import in_order
 N_BINS = 8192  # at least, and
 BINS_A_CENTER = 128  # so that what is lost to bins does not grow with the number of centers
 FINER = 8  # bins of the bound, in which a split costs more
-MAX_CLUSTERS = 4096  # the table of cuts grows with their square
+MAX_CLUSTERS = 1024  # the table of cuts grows with their square
 
 
 def optimal_centers(weights, n_clusters, sample_weight=None):
@@ -31,7 +31,7 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     weights : array of shape (n,), or weights in order (`lib.engine`)
         Ascending, finite.
     n_clusters : int
-        At most the number of distinct weights.
+        At most 1024, and the number of distinct weights.
     sample_weight : float64 array of shape (n,), optional
         Positive, in the order of `weights`.
 
@@ -41,9 +41,9 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
         Ascending.
     """
     weights = in_order(weights, sample_weight)
-    starts = bin_starts(weights, _n_bins(n_clusters), weights.rank_near)
-    sums = weights.ranges(starts, np.append(starts[1:], len(weights))).T
-    prefix = _prefix_sums(sums)
+    starts, prefix = _binned(weights, n_clusters)
+    if n_clusters > len(starts):
+        raise ValueError(f"n_clusters={n_clusters}, but only {len(starts)} weights are distinct.")
     bounds, _ = _best_bounds(prefix, n_clusters)
     mass, total = np.diff(prefix[:2, bounds], axis=1)
     first = np.asarray(weights[starts[bounds[:-1]]], dtype=np.float64) - weights.origin
@@ -68,14 +68,21 @@ def inertia_curve(weights, max_clusters, sample_weight=None):
         that is smaller.
     """
     weights = in_order(weights, sample_weight)
-    starts = bin_starts(weights, _n_bins(max_clusters), weights.rank_near)
-    prefix = _prefix_sums(weights.ranges(starts, np.append(starts[1:], len(weights))).T)
+    starts, prefix = _binned(weights, max_clusters)
     _, curve = _best_bounds(prefix, min(max_clusters, len(starts)))
     return np.minimum.accumulate(np.maximum(0.0, curve))
 
 
 def _n_bins(n_clusters):
+    if not 1 <= n_clusters <= MAX_CLUSTERS:
+        raise ValueError(f"n_clusters={n_clusters} must be 1 to {MAX_CLUSTERS} to be optimal.")
     return max(N_BINS, BINS_A_CENTER * n_clusters)
+
+
+def _binned(weights, n_clusters):
+    """First rank of each bin, and the sums before it."""
+    starts = bin_starts(weights, _n_bins(n_clusters), weights.rank_near)
+    return starts, _prefix_sums(weights.ranges(starts, np.append(starts[1:], len(weights))).T)
 
 
 def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
@@ -106,7 +113,8 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
         Less a margin above the rounding of its sums; at least 0.
     """
     weights = in_order(weights, sample_weight)
-    starts = bin_starts(weights, n_bins or FINER * _n_bins(n_clusters), weights.rank)
+    n_bins = n_bins or FINER * min(_n_bins(n_clusters), 4 * N_BINS)  # a gigabyte at most
+    starts = bin_starts(weights, n_bins, weights.rank)
     edges = weights[np.append(starts, len(weights) - 1)] - weights.origin
     mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     width = np.diff(edges)

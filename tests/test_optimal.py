@@ -105,6 +105,18 @@ def test_weights_too_light_to_count(n):
     assert curve[3] == pytest.approx(few.inertia, rel=0.05)
 
 
+@pytest.mark.parametrize("solve", [optimal_centers, inertia_curve, inertia_bound])
+def test_numbers_of_centers_that_cannot_be(solve):
+    for n_clusters in (0, -1, 1025):
+        with pytest.raises(ValueError, match=rf"n_clusters={n_clusters} must be 1 to 1024"):
+            solve(np.arange(10.0), n_clusters)
+
+
+def test_more_centers_than_distinct_weights():
+    with pytest.raises(ValueError, match="n_clusters=3, but only 2 weights are distinct"):
+        optimal_centers(np.array([1.0, 1.0, 2.0]), 3)
+
+
 def test_known_answer():
     weights = np.array([0.0, 1.0, 2.0, 10.0, 11.0, 12.0, 50.0])
     assert optimal_centers(weights, 3).tolist() == [1.0, 11.0, 50.0]
