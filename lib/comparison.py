@@ -35,8 +35,8 @@ TOLERANCES = {
     "claims": ("claim scope network baseline", {"verdict": None}),
     "claims_retrained": ("claim scope network baseline", {"verdict": None}),
     "bench": ("array n_weights peer n_clusters repeat", {"relative_inertia": (0, 1e-2)}),
-    "frontier": ("scope method retrained pruned file", {"top1": (1.0, 0), "bytes": (0, 0.02)}),
-    "chosen": ("scope file", {"held_out_drop": (1.0, 0)}),
+    "frontier": ("scope method retrained pruned", {"top1": (1.0, 0), "bytes": (0, 0.02)}),
+    "chosen": ("scope retrained", {"held_out_drop": (1.0, 0)}),
     "retraining": ("way init bits epoch", {"test_top1": (1.0, 0)}),
     "rates": (
         "layer cells n_clusters",
@@ -52,7 +52,7 @@ TOLERANCES = {
         "model images init bits max_iter seed granularity reestimated n_images",
         {"top1": (0.5, 0)},
     ),
-    "sizes": ("file layer", {"bytes": (0, 0.02)}),
+    "sizes": ("layer", {"bytes": (0, 0.02)}),
     "gaps": ("layer n_clusters", {"gap": (1e-4, 0)}),
 }
 TRAINING = "01-train"

@@ -57,7 +57,7 @@ class Retraining:
 
     Attributes
     ----------
-    cells : {"entropy-constrained", "pruned"}
+    cells : {"entropy-constrained", "k-means", "pruned"}
     conv_bits, linear_bits : float
         As of `Recipe`. What a bit is worth is what gives them before training.
     epochs : int
@@ -78,7 +78,7 @@ class Retraining:
 
     def __post_init__(self):
         for name, value, known in (
-            ("cells", self.cells, ("entropy-constrained", "pruned")),
+            ("cells", self.cells, ("entropy-constrained", "k-means", "pruned")),
             ("trained", self.trained, ("classifier", *SCOPES)),
         ):
             if value not in known:
@@ -98,7 +98,12 @@ class Retraining:
     def method(self):
         """Its name in tables."""
         what = "trained through" if self.trained == "classifier" else "all trained through"
-        return "pruned, " * (self.cells == "pruned") + what
+        return what if self.cells == "entropy-constrained" else f"{self.cells}, {what}"
+
+    @property
+    def prunes(self):
+        """Whether the classifier's weights around 0 become 0."""
+        return self.scope == "all" and self.cells != "k-means"
 
     @property
     def layers(self):

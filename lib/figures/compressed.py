@@ -46,8 +46,15 @@ def plot_frontier(frontier):
         lowest = frontier["top1"].max() - 12
         axes[0].set_ylim(bottom=max(lowest, frontier["top1"].min() - 0.5))
         present = set(frontier["method"])
+        retrained = set(frontier.loc[frontier["retrained"], "method"])
         handles = [
-            Line2D([], [], color=color, marker=marker, label=name)
+            Line2D(
+                *([], []),
+                color=color,
+                marker=marker,
+                markerfacecolor=color if name in retrained else "white",
+                label=name,
+            )
             for name, (color, marker) in METHODS.items()
             if name in present
         ]

@@ -31,7 +31,7 @@ NARROW_IN = 5.0  # below it panels stand above each other
 INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "optimal")
 COLORS = dict(zip(INITS, sns.color_palette("colorblind", len(INITS)), strict=True))
 MARKERS = dict(zip(INITS, "osD^P*", strict=True))
-# The clustering's peers: ours, the copy that no clustering can beat, the others.
+# The clustering's peers: ours, a copy of the weights, the others.
 PEERS = {
     "ours, weight-distribution": (COLORS["weight-distribution"], "P"),
     "ours, optimal": (COLORS["optimal"], "*"),
@@ -54,6 +54,8 @@ METHODS = {
     "uniform, corrected": (COLORS["linear"], "D"),
     "entropy-constrained": (COLORS["optimal"], "o"),
     "entropy-constrained, corrected": (COLORS["optimal"], "*"),
+    "k-means, trained through": (COLORS["weight-distribution"], "^"),
+    "k-means, all trained through": (COLORS["weight-distribution"], "p"),
     "trained through": (COLORS["random"], "^"),
     "pruned, trained through": (COLORS["density"], "^"),
     "all trained through": (COLORS["random"], "p"),

@@ -113,6 +113,10 @@ def test_a_retraining_says_what_it_is():
     assert (head.scope, head.method) == ("all", "pruned, trained through")
     assert list(head.layers) == ["fc6", "fc7", "fc8"]
     assert Retraining("pruned", 4, 4, 1, "conv").scope == "conv"
+    assert Retraining("k-means", 3, 3, 1, "all").method == "k-means, all trained through"
+    assert [whole.prunes, head.prunes] == [True, True]
+    assert not Retraining("k-means", 3, 3, 1, "all").prunes
+    assert not Retraining("entropy-constrained", 4, 4, 1, "conv").prunes
     with pytest.raises(ValueError, match="trained='head' is unknown: choose from classifier, conv"):
         Retraining("pruned", 4, 4, 1, "head")
     with pytest.raises(ValueError, match="cells='uniform' is unknown"):
