@@ -110,8 +110,9 @@ def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, lo
     command = [sys.executable, "-P", GUARDED, str(os.getpid()), *paths, "-k", "python3"]
     command += ["--cwd", where]
     command += ["-b", values, "--stdout-file", "-", "--log-level", "WARNING", progress]
+    search = [str(results.ROOT), os.environ.get("PYTHONPATH")]
     environment = os.environ | {
-        "PYTHONPATH": str(results.ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, search)),
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
     }
@@ -183,9 +184,13 @@ def _keep_failed(name, partial, failed, status):
 
 def _last_error(notebook):
     """``Name: message`` of the error that a cell ended with; None without one."""
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except ValueError:  # no JSON: papermill was killed, or the disk was full, while it wrote
+        return "its executed copy is incomplete"
     errors = [
         output
-        for cell in nbformat.read(notebook, as_version=4).cells
+        for cell in cells
         for output in cell.get("outputs", ())
         if output.output_type == "error"
     ]

@@ -93,6 +93,16 @@ def declared_parameters(notebook):
         Without a cell tagged ``parameters`` (papermill would put the values on top, where
         the notebook overwrites them), or with anything in it but literals.
     """
+    return {name: annotation for name, (annotation, _) in _declarations(notebook).items()}
+
+
+def default_parameters(notebook):
+    """The values of a notebook's parameters where none are passed."""
+    return {name: default for name, (_, default) in _declarations(notebook).items()}
+
+
+def _declarations(notebook):
+    """Type and default of each parameter."""
     name = Path(notebook).stem
     cells = [
         cell.source
@@ -118,7 +128,7 @@ def _declaration(statement, name):
         raise ParameterError(
             f"{name}: {target} must be a literal (an override leaves derived values stale)"
         ) from None
-    return target, annotation or ast.parse(_type_text(default), mode="eval").body
+    return target, (annotation or ast.parse(_type_text(default), mode="eval").body, default)
 
 
 def _type_text(value):
@@ -129,7 +139,7 @@ def _type_text(value):
     return type(value).__name__
 
 
-def check_parameters(notebook, parameters):
+def check_parameters(notebook, parameters, declared=None):
     """Refuse what papermill would only warn of: unknown names and wrong types.
 
     Parameters
@@ -137,6 +147,8 @@ def check_parameters(notebook, parameters):
     notebook : path-like
     parameters : dict
         Values to pass, as YAML or Python gives them.
+    declared : dict, optional
+        The notebook's `declared_parameters`, where many values are asked about.
 
     Returns
     -------
@@ -149,7 +161,7 @@ def check_parameters(notebook, parameters):
         Naming the notebook, the parameter, what was given and what is asked for.
     """
     name = Path(notebook).stem
-    declared = declared_parameters(notebook)
+    declared = declared or declared_parameters(notebook)
     for parameter, value in parameters.items():
         if parameter not in declared:
             near = difflib.get_close_matches(str(parameter), declared, 1)

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from ..results import results_folder
+from .. import results
+from ..results import results_folder, write_atomically
 from ..runs import (
     ParameterError,
     check_parameters,
@@ -16,6 +18,7 @@ from ..runs import (
     notebook_path,
 )
 from ..runs.freshness import content_of, fingerprint
+from ..runs.parameters import default_parameters
 
 KEYS = (
     "description",
@@ -50,17 +53,29 @@ class Point:
         The parameters in which points differ.
     parameters : dict
         All that are passed, `experiment` among them.
+    upstream : list of str
+        Fingerprints of what ran first.
     """
 
     id: str
     fingerprint: str
     varied: dict
     parameters: dict
+    upstream: list
 
     @property
     def experiment(self):
         """Its folder below `results/`."""
         return self.parameters["experiment"]
+
+    def has_changed(self, notebook):
+        """Whether what its fingerprint stands for is no longer what it was planned with."""
+        given = {k: v for k, v in self.parameters.items() if k != "experiment"}
+        try:
+            now = fingerprint(notebook_path(notebook), given, self.upstream)
+        except (ValueError, SyntaxError):  # gone, or being written
+            return True
+        return now != self.fingerprint
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,24 @@ class Sweep:
         """Where its results are; absolute."""
         return results_folder(self.experiment)
 
+    def claim(self):
+        """Keep the results from another file of the same name.
+
+        Raises
+        ------
+        SweepError
+            If they belong to a file elsewhere that is still there.
+        """
+        mine = os.path.relpath(self.path.resolve(), results.ROOT)
+        note = self.folder / "file.txt"
+        owner = note.read_text() if note.exists() else None
+        if owner not in (None, mine) and (results.ROOT / owner).exists():
+            raise SweepError(
+                f"{os.path.relpath(self.folder)} has the results of {owner}: rename {mine}."
+            )
+        if owner != mine:
+            write_atomically(note, mine)
+
     def record(self, point):
         """The record of a finished point whose outputs still stand; None of others."""
         return fresh_record(point.experiment, self.notebook, point.fingerprint)
@@ -135,8 +168,8 @@ def load_sweep(path):
     Raises
     ------
     SweepError, ParameterError
-        For a file that is not there or not YAML, unknown keys, notebooks and parameters, wrong
-        types, empty grids, equal points.
+        For a file that is not there or not YAML, unknown keys, notebooks, parameters and tables,
+        wrong types, empty grids, points that are equal once the notebook's defaults are filled in.
     """
     path = Path(path)
     content = _read(path)
@@ -151,18 +184,6 @@ def load_sweep(path):
     prints = {}
     for other, given in first.items():
         prints[other] = fingerprint(notebook_path(other), given, list(prints.values()))
-    fixed = _mapping(content.get("parameters"), "parameters")
-    expanded = _expanded(content, fixed, declared_parameters(notebook))
-    points, seen, shared = [], {}, content_of(notebook)
-    for varied in expanded:
-        given = fixed | varied
-        check_parameters(notebook, given)
-        key = fingerprint(notebook, given, list(prints.values()), shared)
-        if key in seen:
-            raise SweepError(f"{path.name}: two points are equal: {_text(varied)}.")
-        seen[key] = varied
-        folder = f"{experiment}/points/{key[:16]}"
-        points.append(Point(key[:16], key, varied, given | {"experiment": folder}))
     return Sweep(
         name,
         path,
@@ -170,8 +191,8 @@ def load_sweep(path):
         first,
         prints,
         content["notebook"],
-        points,
-        content.get("tables", []),
+        _points(content, notebook, experiment, list(prints.values())),
+        _tables(content.get("tables", []), path.name),
         check_parameters(notebook_path(COMPARE), _mapping(content.get("figure"), "figure")),
         _resources(content.get("resources"), path.name),
     )
@@ -189,6 +210,24 @@ def _read(path):
     if unknown := [key for key in content if key not in KEYS]:
         raise SweepError(f"{path.name}: unknown keys {unknown}; a sweep has {', '.join(KEYS)}.")
     return content
+
+
+def _points(content, notebook, experiment, upstream):
+    """The points, each checked, no two of them equal."""
+    fixed = _mapping(content.get("parameters"), "parameters")
+    declared, defaults = declared_parameters(notebook), default_parameters(notebook)
+    points, seen, shared = [], set(), content_of(notebook)
+    for varied in _expanded(content, fixed, declared):
+        given = fixed | varied
+        check_parameters(notebook, given, declared)
+        whole = _text(_plain(defaults | given))
+        if whole in seen:
+            raise SweepError(f"two points are equal: {_text(varied)}.")
+        seen.add(whole)
+        key = fingerprint(notebook, given, upstream, shared)
+        folder = f"{experiment}/points/{key[:16]}"
+        points.append(Point(key[:16], key, varied, given | {"experiment": folder}, upstream))
+    return points
 
 
 def _expanded(content, fixed, declared):
@@ -209,8 +248,7 @@ def _expanded(content, fixed, declared):
     for varied in expanded:
         if taken := [name for name in varied if name in fixed]:
             raise SweepError(f"{taken} are in `parameters:` and in a point: say them once.")
-        if "experiment" in (*varied, *fixed):
-            raise SweepError("experiment is the sweep's to give: leave it out.")
+        _mapping(varied, "points")
     if "experiment" not in declared:
         raise SweepError(f"{content['notebook']} declares no parameter `experiment`.")
     return expanded
@@ -227,10 +265,30 @@ def _resources(given, name):
     return given
 
 
+def _tables(given, name):
+    if not isinstance(given, list) or not all(isinstance(table, str) for table in given):
+        raise SweepError(f"{name}: tables must be a list of names, got {given!r}.")
+    if unknown := [table for table in given if table not in results.COLUMNS]:
+        known = ", ".join(results.COLUMNS)
+        raise SweepError(f"{name}: unknown tables {unknown}; the tables are {known}.")
+    return given
+
+
 def _mapping(value, what):
     if not isinstance(value or {}, dict):
         raise SweepError(f"{what}: a mapping is needed, got {value!r}.")
+    if "experiment" in (value or {}):
+        raise SweepError(f"{what}: experiment is the sweep's to give: leave it out.")
     return value or {}
+
+
+def _plain(value):
+    """The same value where 1.0 is 1, to compare what a notebook takes for equal."""
+    if isinstance(value, dict):
+        return {name: _plain(element) for name, element in value.items()}
+    if isinstance(value, list):
+        return [_plain(element) for element in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _text(varied):

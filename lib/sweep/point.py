@@ -10,6 +10,7 @@ import psutil
 from ..provenance import provenance
 from ..results import results_folder, write_atomically
 from ..runs import FolderBusy, NotebookFailed, alone, fresh_record, notebook_path, run_notebook
+from ..runs.execution import GUARDED, _record_path
 
 STOPPING = threading.Event()  # set where this process ends its points itself
 FAILED, ABOUT, LOG = "failed.json", "point.json", "log.txt"
@@ -21,8 +22,11 @@ def run_first(sweep):
     Raises
     ------
     NotebookFailed
+    SweepError
+        If the sweep's folder is another file's.
     """
     with alone(sweep.folder / "first", wait=True):
+        sweep.claim()
         for name, parameters in sweep.first.items():
             if not fresh_record(sweep.experiment, name, sweep.prints[name]):
                 print(f"{name}  runs", flush=True)
@@ -57,13 +61,17 @@ def run_point(notebook, point, *, threads=1, timeout=None, retries=0, wait=False
         If the folder cannot be written: no other point could do better.
     """
     folder = results_folder(point.experiment)
-    try:
-        with alone(folder, wait=wait):
-            if fresh_record(point.experiment, notebook, point.fingerprint):
-                return {"state": "done"}
-            return _attempts(notebook, point, folder, threads, timeout, retries)
-    except FolderBusy:
-        return {"state": "busy"}
+    while not STOPPING.is_set():
+        try:
+            with alone(folder):
+                if fresh_record(point.experiment, notebook, point.fingerprint):
+                    return {"state": "done"}
+                return _attempts(notebook, point, folder, threads, timeout, retries)
+        except FolderBusy:
+            if not wait:
+                return {"state": "busy"}
+            STOPPING.wait(0.5)
+    return {"state": "stopped"}
 
 
 def _attempts(notebook, point, folder, threads, timeout, retries):
@@ -71,24 +79,36 @@ def _attempts(notebook, point, folder, threads, timeout, retries):
     about = {"parameters": point.parameters, "varied": point.varied, "started": time.time()}
     write_atomically(folder / ABOUT, json.dumps(about | {"provenance": provenance()}, indent=1))
     for attempt in range(1 + retries):
+        if STOPPING.is_set():
+            break
         try:
-            run_notebook(
-                notebook_path(notebook),
-                point.parameters,
-                point.experiment,
-                point.fingerprint,
-                timeout=timeout,
-                threads=threads,
-                cwd=folder,
-                log=folder / LOG,
-            )
+            _execute(notebook, point, folder, timeout=timeout, threads=threads)
             return {"state": "done"}
         except NotebookFailed as error:
-            if STOPPING.is_set():
-                return {"state": "stopped"}
             failure = {"message": str(error), "attempts": attempt + 1}
+    if STOPPING.is_set():
+        return {"state": "stopped"}
     write_atomically(folder / FAILED, json.dumps(failure, indent=1))
     return {"state": "failed"} | failure
+
+
+def _execute(notebook, point, folder, **options):
+    """Run the notebook; its record counts only if nothing changed that the point is named after."""
+    _check_unchanged(notebook, point)
+    path = notebook_path(notebook)
+    options |= {"cwd": folder, "log": folder / LOG}
+    record = run_notebook(path, point.parameters, point.experiment, "", **options)
+    _check_unchanged(notebook, point)
+    record |= {"fingerprint": point.fingerprint}
+    write_atomically(_record_path(point.experiment, notebook), json.dumps(record, indent=2) + "\n")
+
+
+def _check_unchanged(notebook, point):
+    if point.has_changed(notebook):
+        raise NotebookFailed(
+            f"{notebook} failed: the notebook, its modules, data or packages changed "
+            "since the sweep was started: start it again"
+        )
 
 
 def state_of(sweep, point):
@@ -109,6 +129,9 @@ def state_of(sweep, point):
 def stop():
     """End the points that this process works on; what they wrote does not count."""
     STOPPING.set()
-    for child in psutil.Process().children(recursive=True):
+    for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+            if GUARDED in child.cmdline():  # others may be our caller's
+                for member in (child, *child.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        member.kill()

@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from lib import results
+from lib.runs import execution
 
 PARAMETERS = """\
 experiment: str = "toy"  # folder of the results
@@ -19,11 +20,19 @@ import os, pathlib, signal, time
 from lib import helper
 folder = pathlib.Path(os.environ.get("RESULTS", helper.ROOT / "results"), experiment)
 (folder / "work.pid").write_text(str(os.getpid()))
+with open(helper.ROOT / "executions.txt", "a") as file:
+    file.write(f"{experiment}\\n")
 if how == "badly":
     raise ValueError("it was to fail")
 if how == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
-if how == "slowly":
+if how == "deadly":
+    import psutil
+    psutil.Process().parent().parent().kill()  # papermill's: the worker
+if how == "taking the folder away" and not (helper.ROOT / "aside").exists():
+    folder.parent.rename(helper.ROOT / "aside")
+    folder.parent.write_text("a file, so that even root cannot write into it")
+if how in ("slowly", "deadly"):
     time.sleep(3600)
 if how == "once" and not (folder / "tried").exists():
     (folder / "tried").touch()
@@ -62,6 +71,26 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "notebooks/sweeps").mkdir()
     shutil.copy(ours, tmp_path / "notebooks/sweeps")
     return tmp_path
+
+
+@pytest.fixture
+def stub(repository, monkeypatch):
+    """Replace papermill by one that takes no time; list the points that it ran."""
+    ran = []
+
+    def papermill(notebook, output, parameters, *_, **__):
+        ran.append(parameters["experiment"])
+        output.write_text("executed")
+        if parameters.get("how") == "badly":
+            return 1
+        folder = results.results_folder(parameters["experiment"])
+        results.write_atomically(
+            folder / "tables/toy.csv", f"value\n{10 * parameters.get('seed', 0)}\n"
+        )
+        return 0
+
+    monkeypatch.setattr(execution, "_papermill", papermill)
+    return ran
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """Sweep files: what is refused before anything runs, points, their names, SLURM."""
 
+import subprocess
+
+import nbformat
 import pytest
 
 from lib import sweep
@@ -80,6 +83,25 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
         ),
         ("notebook: toy\ngrid: {seed: [1]}\nfirst: {befor: {}}", "unknown notebook 'befor'"),
         ("notebook: toy\ngrid: {seed: [1]}\nfigure: {hew: a}", "unknown parameter 'hew'"),
+        (
+            "notebook: toy\ngrid: {seed: [0, 5]}\npoints: [{rate: 0.1}]",
+            r'two points are equal: {"rate"',
+        ),
+        ("notebook: toy\ngrid: {rate: [1, 1.0]}", r'two points are equal: {"rate": 1.0}'),
+        (
+            "notebook: toy\ngrid: {seed: [1]}\nfirst: {before: {experiment: full}}",
+            "first: before: experiment is the sweep's to give",
+        ),
+        (
+            "notebook: toy\ngrid: {seed: [1]}\nfigure: {experiment: full}",
+            "figure: experiment is the sweep's to give",
+        ),
+        ("notebook: toy\ngrid: {seed: [1]}\ntables: accuracy", "tables must be a list of names"),
+        ("notebook: toy\ngrid: {seed: [1]}\ntables: [1]", "tables must be a list of names"),
+        (
+            "notebook: toy\ngrid: {seed: [1]}\ntables: [acuracy]",
+            r"unknown tables \['acuracy'\]; the tables are training",
+        ),
         ("notebook: [toy", "is not YAML"),
     ],
 )
@@ -103,7 +125,37 @@ def test_an_array_job_runs_the_same_command_for_each_point(repository, make_swee
     assert "#SBATCH --cpus-per-task=4" in lines
     assert "#SBATCH --time=8" in lines  # minutes: two attempts of 90 s, and 5 to start
     assert f"cd {repository}" in lines
-    assert lines[-1].endswith(f'-m lib sweep {path} --point "$SLURM_ARRAY_TASK_ID"')
+    assert point_of(lines, SLURM_ARRAY_TASK_ID="2") == f"-m lib sweep {path} --point 2"
+    assert not any("beforehand" in line or "FROM=" in line for line in lines)
+
+
+def point_of(lines, **environment):
+    """The arguments of Python that a task of the array is run with."""
+    script = "\n".join(lines).replace("exec ", "echo ")
+    shown = subprocess.check_output(["bash", "-c", script], env=environment, text=True)
+    return shown.strip().partition(" ")[2]
+
+
+def test_an_array_job_says_what_comes_first_and_how_to_submit_the_rest(repository, make_sweep):
+    path = make_sweep(
+        f"notebook: toy\nfirst: {{before: {{}}}}\ngrid: {{seed: {list(range(2001))}}}\n"
+    )
+    lines = sweep.array_script(sweep.load_sweep(path)).splitlines()
+    assert "#SBATCH --array=0-999%100" in lines
+    assert "#   FROM=1000 sbatch --array=0-999%100 sweep.sh" in lines
+    assert "#   FROM=2000 sbatch --array=0-0%1 sweep.sh" in lines
+    assert sum("FROM=" in line for line in lines) == 2
+    assert point_of(lines, FROM="1000", SLURM_ARRAY_TASK_ID="7").endswith("--point 1007")
+    before = next(line for line in lines if line.startswith("#   cd "))
+    assert before.endswith(f"-m lib sweep {path} --point 0")
+
+
+def test_a_notebook_is_read_once_for_all_points(repository, make_sweep, monkeypatch):
+    path = make_sweep(f"notebook: toy\ngrid: {{seed: {list(range(100))}}}\n")
+    read, opened = nbformat.read, []
+    monkeypatch.setattr(nbformat, "read", lambda *a, **k: opened.append(a) or read(*a, **k))
+    assert len(sweep.load_sweep(path).points) == 100
+    assert len(opened) < 10
 
 
 def test_settings_of_a_slurm_cluster_make_a_script():
