@@ -1,19 +1,30 @@
 """Files of weights that may be larger than memory, clustered tensor by tensor."""
 
+import json
+import math
+import warnings
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 
 from .clustering import check_n_clusters, cluster
 
-FLOATS = ("F16", "BF16", "F32", "F64")  # safetensors' names of what can be clustered
+FLOATS = {  # by safetensors' names, what can be clustered
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
 
 
 def cluster_file(path, n_clusters, *, names=None, at_least=2, progress=iter, **options):
     """Cluster the tensors of a safetensors file, one after another.
 
-    Only one tensor is in memory at a time, with its labels and what clustering it takes: together
-    less than twice the largest tensor.
+    Only one tensor is worked on at a time, its weights mapped from the file. Its labels, what
+    clustering takes and the result before, if the caller keeps no others, are together less than
+    twice the largest tensor.
 
     Parameters
     ----------
@@ -40,23 +51,44 @@ def cluster_file(path, n_clusters, *, names=None, at_least=2, progress=iter, **o
     """
     check_n_clusters(n_clusters)
     try:
-        file = safe_open(Path(path), "pt")
+        safe_open(Path(path), "numpy")  # checks the header; "pt" would reserve memory for the file
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
-    with file:
-        known = list(file.keys())
-        if names is None:
-            names = [name for name in known if _is_weight(file.get_slice(name), at_least)]
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"{path} lacks the tensors {unknown}; it has {known}.")
-        for name in progress(names):
-            weights = file.get_tensor(name)
-            try:
-                yield name, cluster(weights, n_clusters, **options)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"tensor {name!r}: {error}") from error
-            del weights  # before the next one is read
+    tensors = _header(path)
+    if names is None:
+        names = [name for name, tensor in tensors.items() if _is_weight(tensor, at_least)]
+    if unknown := [name for name in names if name not in tensors]:
+        raise ValueError(f"{path} lacks the tensors {unknown}; it has {list(tensors)}.")
+    for name in progress(names):
+        try:
+            yield name, cluster(_read(path, tensors[name]), n_clusters, **options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"tensor {name!r}: {error}") from error
 
 
-def _is_weight(part, at_least):
-    return part.get_dtype() in FLOATS and len(part.get_shape()) >= at_least
+def _header(path):
+    """By name, dtype, shape and first byte of each tensor."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(size))
+    entries.pop("__metadata__", None)
+    return {
+        name: (entry["dtype"], entry["shape"], 8 + size + entry["data_offsets"][0])
+        for name, entry in entries.items()
+    }
+
+
+def _is_weight(tensor, at_least):
+    dtype, shape, _ = tensor
+    return dtype in FLOATS and len(shape) >= at_least
+
+
+def _read(path, tensor):
+    dtype, shape, start = tensor
+    if dtype not in FLOATS:
+        raise TypeError(f"weights have dtype {dtype}, must be one of {', '.join(FLOATS)}.")
+    size = FLOATS[dtype].itemsize * math.prod(shape)
+    data = np.memmap(path, np.uint8, "r", start, size)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(data).view(FLOATS[dtype]).view(shape)

@@ -1,10 +1,13 @@
 """Files of weights, clustered tensor by tensor, in little memory."""
 
+import json
+import os
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -57,42 +60,53 @@ def test_a_file_of_another_kind_is_named(tmp_path):
         next(cluster_file(tmp_path / "x.safetensors", 4))
 
 
+def test_a_file_larger_than_memory_is_read(tmp_path):
+    """With a hole in it, so that it takes no room."""
+    n_large, small = psutil.virtual_memory().total // 2, torch.arange(64.0)
+    header = {
+        "small": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]},
+        "large": {"dtype": "F32", "shape": [n_large], "data_offsets": [256, 256 + 4 * n_large]},
+    }
+    text = json.dumps(header).encode()
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + small.numpy().tobytes())
+    os.truncate(path, 8 + len(text) + 256 + 4 * n_large)
+    [(name, result)] = cluster_file(path, 64)
+    assert name == "small"
+    assert result.centers.tolist() == small.tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_memory_stays_below_twice_the_largest_tensor(tmp_path, dtype):
-    """Of a file of ten tensors of 64 MB; pages of the file itself are the system's to drop."""
+def test_twice_the_largest_tensor_is_memory_enough(tmp_path, dtype):
+    """For a file of five tensors of 64 MB, where the system grants no more."""
     size = 64 << 20
     values = np.random.default_rng(0).normal(size=size // 4).astype(np.float32)
     weights = torch.from_numpy(values).to(getattr(torch, dtype))
     if dtype == "bfloat16":
         weights = weights.repeat(2)
     path = tmp_path / "large.safetensors"
-    save_file({f"{i}": weights.view(-1, 1024).clone() for i in range(10)}, path)
+    save_file({f"{i}": weights.view(-1, 1024).clone() for i in range(5)}, path)
     code = f"""
-        import threading
+        import resource
         import numpy as np
         import lib
         from lib.checkpoints import cluster_file
 
-        def anonymous():
-            with open("/proc/self/status") as file:
-                return 1024 * next(int(l.split()[1]) for l in file if l.startswith("RssAnon"))
-
         lib.cluster(np.random.normal(size=2_000_000).astype("float32"), 16)
-        before, peak, done = anonymous(), [0], threading.Event()
-
-        def watch():
-            while not done.wait(0.002):
-                peak[0] = max(peak[0], anonymous())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        n = sum(len(result.centers) for _, result in cluster_file({str(path)!r}, 16))
-        done.set()
-        watcher.join()
-        assert n == 160, n
-        assert peak[0] - before < 2 * {size}, (peak[0] - before) / {size}
-        print((peak[0] - before) / {size})
+        with open("/proc/self/status") as file:
+            now = 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (now + 2 * {size}, now + 2 * {size}))
+        try:
+            np.empty(5 * {size}, np.uint8)
+        except MemoryError:
+            pass
+        else:
+            raise AssertionError("the limit does not hold")
+        assert sum(len(result.centers) for _, result in cluster_file({str(path)!r}, 16)) == 80
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=300)
+    # What is freed goes back to the system at once, and counts no more.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    subprocess.run(command, check=True, timeout=600, env=environment)
