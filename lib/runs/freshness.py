@@ -1,10 +1,12 @@
-"""What a run depends on, by content: file times are never asked."""
+"""What a run depends on, by content: file times are asked of a reader's own pictures alone."""
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import json
 import platform
+from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
@@ -12,6 +14,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from .. import provenance, results
 
 _FILES = ("data/SHA256SUMS", "requirements.txt")
+_NAMING = ("models", "arch", "root")  # parameters that name checkpoints, modules and pictures
 
 
 def fingerprint(notebook, parameters, upstream=(), content=None):
@@ -32,15 +35,19 @@ def fingerprint(notebook, parameters, upstream=(), content=None):
     str
         SHA-256 over the cells, the parameters, the modules of ``lib`` that they import
         (directly or through others), the data's checksums, the pinned and the installed
-        packages, and Python's version.
+        packages, Python's version, and the checkpoints, packages and pictures of a reader's own
+        that parameters name.
     """
     parts = {"parameters": parameters, "upstream": list(upstream)}
     parts |= content or content_of(notebook)
+    if named := _named(parameters):
+        parts["named"] = named
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def content_of(notebook):
     """What a run's results depend on besides parameters and what ran before; JSON-ready."""
+    _state.cache_clear()  # read once for all points of a sweep
     cells = [(c.cell_type, c.source) for c in nbformat.read(notebook, as_version=4).cells]
     files = (*imported_modules(notebook), *map(results.ROOT.joinpath, _FILES))
     return {
@@ -53,6 +60,36 @@ def content_of(notebook):
         "python": platform.python_version(),
         "packages": {name: provenance.version(name) for name in provenance.PACKAGES},
     }
+
+
+def _named(parameters):
+    """State of each file, folder and module that the parameters name."""
+    values = [parameters.get(name) for name in _NAMING]
+    names = [name for v in values for name in (v if isinstance(v, list) else [v])]
+    return {name: state for name in names if isinstance(name, str) and (state := _state(name))}
+
+
+@functools.cache
+def _state(name):
+    """SHA-256 of a file, or of what a folder or a function's package lists; None of others."""
+    path = results.ROOT / name
+    if path.is_file():
+        return results.sha256(path)
+    package, colon, _ = name.partition(":")
+    if colon and (spec := importlib.util.find_spec(package.partition(".")[0])):
+        files = [spec.origin] if spec.has_location else []
+        for folder in spec.submodule_search_locations or ():
+            files += sorted(Path(folder).rglob("*.py"))
+        listed = [results.sha256(file) for file in files]
+    elif path.is_dir():
+        listed = sorted(
+            (str(file.relative_to(path)), about.st_size, about.st_mtime_ns)
+            for file in path.rglob("*")
+            if file.is_file() and file.name != ".lock" and (about := file.stat())
+        )
+    else:
+        return None
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def imported_modules(notebook):
