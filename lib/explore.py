@@ -1,6 +1,7 @@
 """Look at one layer's clustering: choose, slide, and see where the centers go and why."""
 
 import functools
+import html
 import io
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image
 
 from .clustering import Prepared
@@ -44,7 +45,8 @@ class Look(NamedTuple):
         Inertia of the initial centers and after each iteration.
     step : int
     optimal, bound : float
-        Inertia of the optimal centers, and what no centers can be below.
+        Inertia of the optimal centers, and what no centers can be below: 0 where there are no
+        more distinct weights than centers.
     size, size_before : int
         Bytes of packed labels and float32 centers; of the weights.
     """
@@ -65,14 +67,21 @@ class Look(NamedTuple):
     @property
     def words(self):
         """The numbers, in a line."""
-        now, worst = self.history[self.step], np.argmax(self.losses)
+        now, worst, error = self.history[self.step], np.argmax(self.losses), self.losses.sum()
+        inertia = f"inertia {now:.3g}"  # without a bound: hardly more weights than centers
+        if self.bound:
+            inertia = (
+                f"inertia {now / self.bound:.3f} times the proven bound (optimal centers: "
+                f"{self.optimal / self.bound:.4f})"
+            )
+        where = "no error"
+        if error:
+            share = f"{100 * self.losses[worst] / error:.0f} %"
+            where = f"the cell around {self.places[worst]:.3f} has {share} of the error"
         return (
             f"{self.layer}: {len(self.centers)} centers, iteration {self.step} of "
-            f"{len(self.history) - 1}; inertia {now / self.bound:.3f} times the proven bound "
-            f"(optimal centers: {self.optimal / self.bound:.4f}); {self.size:,} bytes, "
-            f"{self.size_before / self.size:.1f} times smaller; the cell around "
-            f"{self.places[worst]:.3f} has {100 * self.losses[worst] / self.losses.sum():.0f} % "
-            "of the error"
+            f"{len(self.history) - 1}; {inertia}; {self.size:,} bytes, "
+            f"{self.size_before / self.size:.1f} times smaller; {where}"
         )
 
 
@@ -141,7 +150,7 @@ class Explorer:
     def _bounded(self, layer, k):
         best = self._path(layer, k, "optimal", 1 / 3, True, None)
         bound = inertia_bound(self.prepared(layer).ordered, k, n_bins=max(BOUND_BINS, 32 * k))
-        return best.inertia, max(bound, np.finfo(float).tiny)
+        return best.inertia, bound
 
     def _density(self, layer):
         density = adaptive_density(self.prepared(layer).ordered, n_ranks=N_RANKS)
@@ -207,15 +216,13 @@ class Explorer:
         layer = layer if layer in self.layers else self.layers[0]
         choose = {
             "layer": widgets.Dropdown(options=self.layers, value=layer, description="layer"),
-            "bits": widgets.IntSlider(bits, 1, 8, description="bits", continuous_update=False),
+            "bits": widgets.IntSlider(bits, 1, 8, description="bits"),
             "init": widgets.Dropdown(
                 options=list(INITIALIZATIONS), value="weight-distribution", description="init"
             ),
-            "gamma": widgets.FloatSlider(
-                1 / 3, min=0, max=1, step=1 / 12, description="γ", continuous_update=False
-            ),
+            "gamma": widgets.FloatSlider(1 / 3, min=0, max=1, step=1 / 12, description="γ"),
             "revise": widgets.Checkbox(True, description="revise"),
-            "step": widgets.IntSlider(0, 0, 0, description="iteration", continuous_update=False),
+            "step": widgets.IntSlider(0, 0, 0, description="iteration"),
         }
         image, words = widgets.Image(format="png"), widgets.HTML()
         changing = []
@@ -231,8 +238,13 @@ class Explorer:
             image.value, words.value = self.png(look, given["init"]), look.words
 
         def follow(change):
-            if not changing:
-                show(choose["step"].value if change["owner"] is choose["step"] else None)
+            if changing:
+                return
+            if change["owner"] is choose["init"]:  # each as it is known: only ours is revised
+                changing.append(True)
+                choose["revise"].value = choose["init"].value == "weight-distribution"
+                changing.pop()
+            show(choose["step"].value if change["owner"] is choose["step"] else None)
 
         for control in choose.values():
             control.observe(follow, "value")
@@ -252,6 +264,9 @@ def _accuracy_row(widgets, choose, accuracy):
         names = ("bits", "init", "gamma", "revise")
         try:
             told.value = accuracy(**{name: choose[name].value for name in names})
+        except Exception as error:
+            told.value = html.escape(f"{type(error).__name__}: {error}")
+            raise
         finally:
             button.disabled = False
 
@@ -286,7 +301,7 @@ class _Picture:
         (self.history,) = self.path.plot([], [], "o-", markersize=3)
         (self.now,) = self.path.plot([], [], "o", markersize=8, markerfacecolor="none")
         self.best = self.path.axhline(1.0, color="0.4", linestyle=":")
-        self.path.set(xlabel="iteration", title="inertia / proven bound (dotted: optimal)")
+        self.path.set(xlabel="iteration")
         self.path.xaxis.set_major_locator(MaxNLocator(integer=True))
         self.loss.set(
             xlabel="cell, from the lowest", title="share of the squared error by cell (%)"
@@ -313,17 +328,7 @@ class _Picture:
             cuts.set_segments([[(x, low), (x, high)] for x in look.cuts])
             centers.set_color(color)
             cuts.set_color("0.4")
-        ratio = look.history / look.bound
-        steps = np.arange(len(ratio))
-        self.history.set(data=(steps, ratio), color=color)
-        self.now.set(data=([look.step], [ratio[look.step]]), color=color)
-        optimal = look.optimal / look.bound
-        self.best.set_ydata([optimal, optimal])
-        self.path.set_xlim(-0.5, max(1, len(ratio) - 0.5))
-        top = max(ratio.max(), optimal)
-        low = min(ratio.min(), optimal)
-        margin = 0.05 * max(top - low, 0.01)
-        self.path.set_ylim(low - margin, top + 2 * margin)
+        self._draw_path(look, color)
         if self.bars is not None:
             self.bars.remove()
         share = 100 * look.losses / max(look.losses.sum(), np.finfo(float).tiny)
@@ -331,3 +336,24 @@ class _Picture:
         self.loss.set_xlim(-1, len(share))
         self.loss.set_ylim(0, 1.08 * max(share.max(), 1e-9))
         self.figure.suptitle(look.layer, x=0.01, y=0.99, ha="left", fontsize=9)
+
+    def _draw_path(self, look, color):
+        unit, over = (look.bound, " / proven bound") if look.bound else (1.0, "")
+        ratio, optimal = look.history / unit, look.optimal / unit
+        steps = np.arange(len(ratio))
+        self.path.title.set_text(f"inertia{over} (dotted: optimal)")
+        self.history.set(data=(steps, ratio), color=color)
+        self.now.set(data=([look.step], [ratio[look.step]]), color=color)
+        self.best.set_ydata([optimal, optimal])
+        self.path.set_xlim(-0.5, max(1, len(ratio) - 0.5))
+        top, low = max(ratio.max(), optimal), min(ratio.min(), optimal)
+        self.path.set_yscale("log" if look.bound else "linear")
+        if look.bound:
+            margin = max(top / low, 1.02) ** 0.06
+            self.path.set_ylim(low / margin, top * margin**2)
+        else:
+            self.path.set_ylim(-0.05 * top, 1.1 * top or 1)
+        wide = look.bound and top > 5 * low
+        self.path.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+        self.path.yaxis.set_major_formatter("{x:g}")
+        self.path.minorticks_off()

@@ -15,13 +15,21 @@ from lib import comparison, readme, results, runs
 NOTEBOOKS = sorted((results.ROOT / "notebooks").glob("*.ipynb"))
 EXPERIMENTS = sorted(path.stem for path in (results.ROOT / "notebooks/experiments").glob("*.yml"))
 NAMES = [path.stem for path in NOTEBOOKS]
+OTHERS = [results.ROOT / f"notebooks/{name}.ipynb" for name in ("colab/start", "sweeps/compare")]
+ARTICLES = NOTEBOOKS + OTHERS
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
+each_article = pytest.mark.parametrize("notebook", ARTICLES, ids=[p.stem for p in ARTICLES])
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS)
 
 
 def cells(notebook):
     return nbformat.read(notebook, as_version=4).cells
+
+
+def prose(notebook):
+    """The Markdown of a notebook."""
+    return "\n".join(cell.source for cell in cells(notebook) if cell.cell_type == "markdown")
 
 
 def n_pictures(notebook):
@@ -60,6 +68,23 @@ class TestSources:
         assert first.cell_type == "markdown"
         assert first.source.startswith("# ")
         assert "**Question.**" in first.source
+
+    @each_article
+    def test_every_part_of_an_article_is_there(self, notebook):
+        text = prose(notebook)
+        parts = ["**Question.**", "$$", "**Reading.**", "**Limits.**", "**References.**"]
+        assert [part for part in parts if part not in text] == []
+
+    @each_article
+    def test_every_cited_work_is_in_the_bibliography(self, notebook):
+        entries = (results.ROOT / "docs/references.bib").read_text().lower().split("\n@")
+        listed = [re.sub(r"[{}]| \(\{.*?\}\)", "", entry) for entry in entries]
+        references = prose(notebook).partition("**References.**")[2]
+        works = re.findall(r"\*([^*]+)\* \((?:[^()]* )?(\d{4})\b", references)
+        assert 0 < len(works) == references.count("*") // 2
+        for title, year in works:
+            found = [entry for entry in listed if f"title = {title.lower()}" in entry]
+            assert any(f"year = {year}" in entry for entry in found), title
 
     @each_notebook
     def test_nothing_but_saved_metadata_of_ours(self, notebook):
@@ -146,7 +171,7 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert {f"{name}.pdf", f"{name}.png"} <= drawn
     for layer in ("conv1", "conv2", "fc8"):
         assert {f"centers-{layer}-2bits.pdf", f"centers-{layer}-2bits.png"} <= drawn
-    assert n_pictures(folder / "notebooks/explore.ipynb") == 2
+    assert n_pictures(folder / "notebooks/explore.ipynb") == 3
 
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["experiment"] == "smoke"

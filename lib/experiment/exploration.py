@@ -1,13 +1,29 @@
 """What the exploring notebook asks of the study's network: its weights, and its accuracy."""
 
+from .data import load_convolutions
 from .evaluation import Evaluation, Setting, wilson_interval
 from .network import LAYERS
+from .training import load_networks
 
 
-def weights_of(networks):
-    """Weights of the headline network's layers by name."""
+def to_explore(experiment, n_images):
+    """Weights of the headline network's layers by name, and what measures its accuracy.
+
+    Before the experiment has trained a network they are the convolutions', and None.
+    """
+    try:
+        networks = load_networks(experiment)
+    except FileNotFoundError:
+        print(
+            f"The convolutions alone, and no accuracy: `make reproduce EXPERIMENT={experiment}` "
+            "trains the classifier."
+        )
+        found = load_convolutions()
+        named = {name: f"{path}.weight" for name, path in LAYERS.items()}
+        return {name: found[path] for name, path in named.items() if path in found}, None
     network = next(iter(networks.values()))
-    return {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
+    weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
+    return weights, AccuracyOf(networks, n_images)
 
 
 class AccuracyOf:
