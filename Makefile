@@ -22,7 +22,8 @@ BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.tx
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo
-	@echo 'make reproduce EXPERIMENT=smoke|embedded|full (default: embedded)'
+	@echo 'make reproduce EXPERIMENT=smoke|embedded|full|compress, or another of notebooks/experiments/'
+	@echo '                 (default: embedded)'
 	@echo 'PYTHON=...       the Python 3.11 that .venv is made with'
 	@echo 'TORCH_INDEX=...  where torch comes from; its small CPU build (Linux: 200 MB, not'
 	@echo '                 gigabytes) is at https://download.pytorch.org/whl/cpu'
@@ -41,8 +42,8 @@ site: $(STAMP) ## the executed notebooks and figures as pages: make site EXPERIM
 	@$(RUN) lib site $(SHOWN)
 
 figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUMNS=1|2
-	@$(RUN) lib figures $(SHOWN) \
-	  --style $(or $(STYLE),icml) --columns $(or $(COLUMNS),1)
+	@$(RUN) lib figures $(if $(filter file,$(origin EXPERIMENT)),full compress bench,$(EXPERIMENT)) \
+	  --style $(or $(STYLE),icml) --columns $(if $(findstring command,$(origin COLUMNS)),$(COLUMNS),1)
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib reproduce bench
@@ -53,8 +54,8 @@ test: lint $(DASK_STAMP) ## style, imports and all tests
 test-fast: lint $(DASK_STAMP) ## the same without the slow tests
 	$(RUN) pytest -m 'not slow'
 
-lab: $(STAMP) ## JupyterLab on the notebooks
-	$(RUN) jupyter lab --notebook-dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks
+lab: $(STAMP) ## JupyterLab on notebooks/explore.ipynb, and all the others
+	$(RUN) jupyter lab --notebook-dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
 lint: $(STAMP) ## ruff, and imports point downward only
 	$(VENV)/bin/ruff check

@@ -44,7 +44,7 @@ def _parser():
     site.add_argument("experiment", nargs="?", default="full")
 
     paper = command(_figures, "figures", "figures and tables as a venue wants them")
-    paper.add_argument("experiment", nargs="?", default="full")
+    paper.add_argument("experiments", nargs="*", default=["full"], metavar="EXPERIMENT")
     paper.add_argument("--style", default="icml", help="icml, neurips, ieee or acm")
     paper.add_argument("--columns", type=int, default=1, help="that a figure is wide: 1 or 2")
 
@@ -105,7 +105,8 @@ def _site(options):
 def _figures(options):
     from . import paper
 
-    print(os.path.relpath(paper.write_paper(options.experiment, options.style, options.columns)))
+    for experiment in options.experiments:
+        print(os.path.relpath(paper.write_paper(experiment, options.style, options.columns)))
 
 
 def _sweep(options):

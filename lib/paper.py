@@ -1,5 +1,7 @@
 """Every figure and table of an experiment as a venue wants them, from its tables alone."""
 
+import base64
+import html
 import io
 import re
 import shutil
@@ -7,13 +9,18 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
+from fontTools.subset import Subsetter
+from fontTools.ttLib import TTFont
+from matplotlib.font_manager import findfont
 from tueplots import figsizes, fontsizes
 
 from . import figures, results
 from .provenance import read_manifest
-from .report import caption
+from .report import TABLES, caption, number
 
 SUFFIXES = ("pdf", "svg")
+FONT = "DejaVu Serif"  # comes with matplotlib: the same bytes everywhere
 # Without the date the same figure is the same bytes.
 DATELESS = {
     "pdf": {"metadata": {"CreationDate": None}},
@@ -48,8 +55,9 @@ def _sizes(labels, ticks):
     return large | dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), ticks)
 
 
+POINTS = 72.27  # of TeX in an inch
 # tueplots' where it has the venue; else the widths of the venue's class: IEEEtran.cls (21 and
-# 43 picas), acmart.cls of sigconf (241.1 and 506.3 points).
+# 43 picas of 12 points), acmart.cls of sigconf.
 VENUES = {
     "icml": Venue(
         _inches(figsizes.icml2024_half()), _inches(figsizes.icml2024_full()), fontsizes.icml2024()
@@ -57,8 +65,8 @@ VENUES = {
     "neurips": Venue(
         _inches(figsizes.neurips2024()), _inches(figsizes.neurips2024()), fontsizes.neurips2024()
     ),
-    "ieee": Venue(3.5, 7.16, _sizes(8, 7)),
-    "acm": Venue(3.33, 7.0, _sizes(8, 7)),
+    "ieee": Venue(21 * 12 / POINTS, 43 * 12 / POINTS, _sizes(8, 7)),
+    "acm": Venue(241.14749 / POINTS, 506.295 / POINTS, _sizes(8, 7)),
 }
 
 
@@ -92,6 +100,7 @@ def write_paper(experiment, style, columns):
     width = venue.column if columns == 1 else venue.text
     folder = results.results_folder(experiment) / "paper" / f"{style}-{columns}"
     made = list(every_figure(experiment))
+    shutil.rmtree(folder, ignore_errors=True)
     across = columns == 2 and venue.column < venue.text
     snippets = []
     with figures.look(width, settings(venue)):
@@ -101,9 +110,9 @@ def write_paper(experiment, style, columns):
                 results.write_atomically(folder / f"{name}.{suffix}", _bytes(figure, suffix))
             plt.close(figure)
             snippets.append(_figure_snippet(name, across))
-    for table in sorted((results.results_folder(experiment) / "tables").glob("*.tex")):
-        results.write_atomically(folder / f"table-{table.name}", table.read_text())
-        snippets.append(_table_snippet(table.stem, across))
+    for name, frame in every_table(experiment):
+        results.write_atomically(folder / f"table-{name}.tex", _booktabs(frame))
+        snippets.append(_table_snippet(name, across))
     results.write_atomically(folder / "include.tex", "\n".join([HEADER, *snippets]))
     return folder
 
@@ -112,7 +121,7 @@ def settings(venue):
     """Settings of matplotlib beside the study's: the venue's sizes, and a font with serifs."""
     return venue.sizes | {
         "font.family": "serif",
-        "font.serif": ["DejaVu Serif"],  # comes with matplotlib: the same bytes everywhere
+        "font.serif": [FONT],
         "mathtext.fontset": "dejavuserif",
         "lines.markersize": 3.5,
     }
@@ -157,12 +166,63 @@ def every_figure(experiment):
     if "speed" in tables:
         given = parameters["03-speed"]
         bits = given.get("endpoint_bits", 4)
-        budget = next(b for b in given.get("budgets", [20, None]) if b is not None)
+        budget = min(b for b in given.get("budgets", [20, None]) if b is not None)
         yield "iterations", lambda: figures.plot_iterations(tables["speed"], bits)
         yield "inertia", lambda: figures.plot_inertia(tables["speed"], bits, budget)
     if "accuracy" in tables:
         n_images = parameters["04-accuracy"].get("n_images", 2000)
         yield "accuracy", lambda: figures.plot_accuracy(tables["accuracy"], n_images)
+
+
+def every_table(experiment):
+    """Name and rows of each table that a page can hold; of the longest their means or medians."""
+    folder = results.results_folder(experiment) / "tables"
+    for name in TABLES:
+        if (folder / f"{name}.csv").exists():
+            frame = results.read_table(experiment, name)
+            yield name, SUMMARIES[name](frame) if name in SUMMARIES else frame
+
+
+def _accuracy(frame):
+    """Mean top-1 of the headline network by bits and budget; columns are initializations."""
+    rows = frame[(frame["network"] == frame["network"].iloc[0]) & (frame["init"] != "float")]
+    rows = _as_known(rows[rows["n_images"] == rows["n_images"].mode()[0]])
+    budget = rows["max_iter"].map(lambda most: "to the end" if pd.isna(most) else f"{most:.0f}")
+    rows = rows.assign(iterations=budget).sort_values("bits", kind="stable")
+    return _pivot(rows, ["scope", "bits", "iterations"], "init", "top1")
+
+
+def _speed(frame):
+    """Mean iterations until no label changes, by bits and layer; columns are initializations."""
+    rows = _as_known(frame[(frame["engine"] == "sorted") & frame["max_iter"].isna()])
+    return _pivot(rows.sort_values("bits", kind="stable"), ["bits", "layer"], "init", "n_iter")
+
+
+def _retraining(frame):
+    """Top-1 by way, bits and initialization; columns are epochs."""
+    frame = frame.assign(epoch="after epoch " + frame["epoch"].astype(str))
+    return _pivot(frame, ["way", "bits", "init"], "epoch", "test_top1")
+
+
+def _bench(frame):
+    """Median seconds of whole arrays, by number of centers; columns are peers."""
+    rows = frame[frame["n_weights"] == frame["n_array"]]
+    rows = rows[~rows["array"].str.endswith("growth")]
+    return _pivot(rows, ["array", "n_clusters"], "peer", "seconds", "median")
+
+
+def _as_known(rows):
+    """Each initialization as it is known: ours is revised, the others are not."""
+    return rows[rows["revise"].astype(bool) == (rows["init"] == "weight-distribution")]
+
+
+def _pivot(rows, index, columns, values, how="mean"):
+    """A table in the order in which its rows came."""
+    found = rows.pivot_table(index=index, columns=columns, values=values, aggfunc=how, sort=False)
+    return found.reset_index().rename_axis(columns=None)
+
+
+SUMMARIES = {"accuracy": _accuracy, "speed": _speed, "retraining": _retraining, "bench": _bench}
 
 
 def _suffixes():
@@ -174,7 +234,7 @@ def _bytes(figure, suffix):
     buffer = io.BytesIO()
     with mpl.rc_context(figures.STYLE):  # the type of fonts is read here
         figure.savefig(buffer, format=suffix, **DATELESS[suffix])
-    return _numbered(buffer.getvalue()) if suffix == "svg" else buffer.getvalue()
+    return FINISHED.get(suffix, bytes)(buffer.getvalue())
 
 
 def _numbered(svg):
@@ -183,6 +243,28 @@ def _numbered(svg):
     numbers = {name: b"n%d" % number for number, name in enumerate(names)}
     return re.sub(rb"\b[a-z][0-9a-f]{10}\b", lambda m: numbers.get(m[0], m[0]), svg)
 
+
+def _with_font(svg):
+    """The same with the letters of its font that it uses inside, as TrueType."""
+    texts = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)", svg.decode())
+    subsetter = Subsetter()
+    subsetter.populate(text=html.unescape("".join(texts)))
+    font, buffer = TTFont(findfont(FONT), recalcTimestamp=False), io.BytesIO()
+    del font["FFTM"]  # FontForge's times, which no subset is made of
+    subsetter.subset(font)
+    font.save(buffer)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    face = f"@font-face{{font-family:'{FONT}';src:url(data:font/ttf;base64,{data})}}"
+    style = b'<style type="text/css">'
+    return svg.replace(style, style + face.encode(), 1)
+
+
+def _anywhere(pgf):
+    """The same without comments on where matplotlib's fonts lie on this machine."""
+    return re.sub(rb"(?m)^%%.*Path=.*\n", b"", pgf)
+
+
+FINISHED = {"svg": lambda svg: _with_font(_numbered(svg)), "pgf": _anywhere}
 
 HEADER = """\
 % Include what you need; the preamble wants \\usepackage{graphicx,booktabs}.
@@ -202,11 +284,25 @@ def _figure_snippet(name, across):
 def _table_snippet(name, across):
     star = "*" * across
     width = "\\textwidth" if across else "\\columnwidth"
-    return (
-        f"\\begin{{table{star}}}\n  \\centering\n  \\resizebox{{{width}}}{{!}}"
-        f"{{\\input{{table-{name}.tex}}}}\n"
-        f"  \\caption{{Table {_latex(name)}.}}\n  \\label{{tab:{name}}}\n\\end{{table{star}}}\n"
+    return (  # made smaller where it is wider than its place
+        f"\\begin{{table{star}}}\n  \\centering\n  \\caption{{{_latex(TABLES[name])}}}\n"
+        f"  \\label{{tab:{name}}}\n  \\sbox0{{\\input{{table-{name}.tex}}}}\n"
+        f"  \\ifdim\\wd0>{width} \\sbox0{{\\resizebox{{{width}}}{{!}}{{\\usebox0}}}}\\fi\n"
+        "  \\ifdim\\dimexpr\\ht0+\\dp0>0.85\\textheight "
+        "\\sbox0{\\resizebox*{!}{0.85\\textheight}{\\usebox0}}\\fi\n"
+        f"  \\usebox0\n\\end{{table{star}}}\n"
     )
+
+
+def _booktabs(frame):
+    """A LaTeX table: numbers to four digits and to the right, what is no number to the left."""
+    numeric = [
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        for kind in frame.dtypes
+    ]
+    align = "".join("r" if found else "l" for found in numeric)
+    text = frame.astype(object).map(number)
+    return text.to_latex(index=False, escape=True, column_format=align)
 
 
 def _latex(text):

@@ -54,6 +54,26 @@ CAPTIONS = {
     "models": "Top-1 of each model by bits and initialization.",
 }
 ORDER = tuple(CAPTIONS)
+TABLES = {
+    "claims": "The claims: what was measured, its 95 % interval, and the paper's figure.",
+    "claims_retrained": "What is left of the second claim after retraining.",
+    "frontier": "Files of every way to compress, loaded back and evaluated on all test images.",
+    "accuracy": "Top-1 in % without retraining.",
+    "chosen": "Points lost on held-out images, by which files are chosen.",
+    "sizes": "Bytes of the headline file by layer.",
+    "retraining": "Top-1 in % by epoch of retraining from every initialization.",
+    "distortion": "Top-1 in % of every combination of remedies against distortion.",
+    "allocation": "Centers of each layer under a budget of bytes, and what they are worth.",
+    "rates": "Squared error over the variance, and bits a weight, of each layer by kind of cells.",
+    "runtimes": "The network in onnxruntime in every form.",
+    "models": "Top-1 in % of each model.",
+    "speed": "Iterations until no label changes.",
+    "bench": "Seconds from the weights to centers and labels.",
+    "ratios": "What clusterings take beside something simpler.",
+    "gaps": "Inertia of the optimal centers, and how far it is from the best possible at most.",
+    "layers": "The layers' weights: how many, spread, tails, and whether training made them.",
+    "training": "Training of the classifier by epoch.",
+}
 TABLES_FIRST = ("claims", "claims_retrained", "frontier", "accuracy")
 
 
@@ -101,7 +121,7 @@ def template(name):
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(PAGES)
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = number
     return environment.get_template(name)
 
 
@@ -140,6 +160,7 @@ def _shown(tables):
     return [
         {
             "name": name,
+            "caption": TABLES.get(name, ""),
             "n_rows": len(tables[name]),
             "columns": list(tables[name].columns),
             "rows": tables[name].to_numpy(dtype=object).tolist()
@@ -150,7 +171,7 @@ def _shown(tables):
     ]
 
 
-def _number(value):
+def number(value):
     """A cell for readers: at most four significant digits, nothing where there is no value."""
     if value is None or value != value:  # NaN
         return ""

@@ -1,5 +1,7 @@
 """Figures of the study: the trained networks, their weights, centers, speed, accuracy, claims."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
@@ -22,9 +24,12 @@ from .style import (
 def plot_training(training):
     """Held-out accuracy by epoch, one line a network."""
     with drawing():
-        figure, axis = plt.subplots(figsize=(min(width(), 3.5), 2.4))
+        figure, axis = plt.subplots(figsize=(width(), 2.4))
+        looks = cycle(zip(COLORS.values(), MARKERS.values(), ("-", "--", ":") * 2, strict=True))
         for name, rows in training.groupby("network", sort=False):
-            axis.plot(rows["epoch"], rows["held_out_top1"], "o-", label=name)
+            color, marker, dash = next(looks)
+            look = {"color": color, "marker": marker, "linestyle": dash}
+            axis.plot(rows["epoch"], rows["held_out_top1"], label=name, **look)
         axis.set(xlabel="epoch", ylabel="held-out top-1 (%)")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(title="network")
@@ -56,7 +61,7 @@ def plot_centers(density, distribution, layer, bits):
     centers = distribution[(distribution["layer"] == layer) & (distribution["bits"] == bits)]
     names = _curves(centers)
     with drawing():
-        axes = _centers_axes(0.28 * len(names))
+        axes = _centers_axes((0.17 if narrow() else 0.28) * len(names))
         figure = axes[0, 0].figure
         ranges = {"linear": "bulk", "log": "whole range"}
         for axis, (scale, name) in zip(axes[0], ranges.items(), strict=True):

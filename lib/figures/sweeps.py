@@ -36,4 +36,5 @@ def plot_sweep(rows, x, y, hue, column=None):
         )
         for axis in grid.axes.flat:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid.figure.set_figwidth(width())  # exactly: the legend's room was a guess
     return grid.figure
