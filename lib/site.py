@@ -11,6 +11,7 @@ import nbformat
 from latex2mathml.converter import convert
 from markupsafe import Markup
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
 from . import report, results
@@ -94,9 +95,9 @@ def read_page(name, path):
     first = notebook.cells[0].source
     title = re.match(r"# (.+)", first)
     question = re.search(r"\*\*Question\.\*\* (.+)", first)
-    return Page(
-        name, title[1] if title else name, Markup(question[1] if question else ""), Markup(body)
-    )
+    asked = markdown2html(question[1]) if question else ""
+    asked = asked.removeprefix("<p>").removesuffix("</p>\n").removesuffix("</p>")
+    return Page(name, title[1] if title else name, Markup(asked), Markup(body))
 
 
 def _mathml(match):

@@ -48,7 +48,7 @@ def test_it_is_the_same_twice(page):
 
 
 def test_numbers_for_readers():
-    shown = [report._number(v) for v in (None, float("nan"), True, "a|b", 3.0, 12345, 0.123456)]
+    shown = [report.number(v) for v in (None, float("nan"), True, "a|b", 3.0, 12345, 0.123456)]
     assert shown == ["", "", "True", "a|b", "3", "12,345", "0.1235"]
 
 
@@ -96,3 +96,12 @@ def test_tables_sort_by_the_column_that_is_pressed(page, open_page, keep_picture
         assert head.get_attribute("aria-sort") == "descending"
         browser.locator("#claims th", has_text="scope").get_by_role("button").click()
         assert browser.locator("#claims tbody td:nth-child(2)").first.inner_text() == "all"
+
+
+@pytest.mark.slow
+def test_on_paper_every_table_is_open(page, open_page):
+    with open_page(page.as_uri()) as (browser, _, _):
+        tables = "[...document.querySelectorAll('#tables details')].map(table => table.open)"
+        assert not all(browser.evaluate(tables))
+        browser.pdf()
+        assert all(browser.evaluate(tables))

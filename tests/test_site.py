@@ -1,15 +1,29 @@
 """The static site of an experiment: its notebooks as pages, in a browser."""
 
+import base64
 import re
 import shutil
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
 from lib import results, site
 from lib.provenance import read_manifest
 
-FORMULAS = r"\$[^$]+\$"
+
+def outputs():
+    """Progress, text, a figure and a table that is wider than any page."""
+    figure = (results.ROOT / "results/full/figures/accuracy.png").read_bytes()
+    wide = pd.DataFrame(np.eye(40)).to_html()
+    new = nbformat.v4.new_output
+    return [
+        new("stream", text="layers: 1 of 8, about 20 s left\n"),
+        new("stream", text="kept\nlayers: 2 of 8, about 9 s left\n"),
+        new("display_data", {"image/png": base64.b64encode(figure).decode()}),
+        new("execute_result", {"text/html": wide}, execution_count=1),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +35,8 @@ def index(tmp_path_factory):
         patch.setenv("RESULTS", str(folder))
         for name in read_manifest("full")["parameters"]:
             notebook = nbformat.read(results.ROOT / f"notebooks/{name}.ipynb", as_version=4)
-            notebook.cells[-2].setdefault("outputs", []).extend(
-                [
-                    nbformat.v4.new_output("stream", text="layers: 1 of 8, about 20 s left\n"),
-                    nbformat.v4.new_output("stream", text="kept\nlayers: 2 of 8, about 9 s left\n"),
-                ]
-            )
+            code = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+            code.outputs = outputs()
             (folder / "full/notebooks").mkdir(exist_ok=True)
             nbformat.write(notebook, folder / f"full/notebooks/{name}.ipynb")
         return site.write_site("full")
@@ -39,7 +49,7 @@ def test_every_notebook_is_a_page_and_every_figure_in_the_gallery(index):
         page = (index.parent / f"{path.stem}.html").read_text()
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "markdown":
-                assert page.count("<math") >= len(re.findall(FORMULAS, cell.source))
+                assert page.count("<math") >= len(site.FORMULA.findall(cell.source))
     for path in (index.parent.parent / "figures").glob("*.png"):
         assert f'src="figures/{path.name}"' in text
     assert (index.parent / "report.html").exists()
@@ -55,6 +65,16 @@ def test_progress_is_left_out_and_other_output_kept(index):
     page = (index.parent / "02-distributions.html").read_text()
     assert "s left" not in page
     assert "kept" in page
+    assert page.count('src="data:image/png;base64,') == page.count('<table border="1"') == 1
+
+
+def test_questions_are_written_as_in_their_notebooks(index):
+    text = index.read_text()
+    assert (
+        "found <em>linear</em> best"
+        in site.read_page("08", results.ROOT / "notebooks/08-retraining.ipynb").question
+    )
+    assert not re.search(r"\*\w+\*|<p>\s*</span>", text)
 
 
 def test_formulas_are_mathml(index):
