@@ -12,7 +12,7 @@ COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
 
 OF_USERS = ("models",)  # tables of models that are not the study's: none are committed
 # Tables that `compress` writes and that were not there yet when its results were committed.
-PENDING = ("rates", "allocation", "distortion", "runtimes")
+PENDING = ("rates", "allocation", "distortion", "runtimes", "ratios")
 
 # For each table: what identifies a row, and for each compared column the tolerance
 # (absolute, relative). A tolerance of None asks for equal text. Seconds are never compared.
@@ -54,6 +54,7 @@ TOLERANCES = {
     ),
     "sizes": ("layer", {"bytes": (0, 0.02)}),
     "gaps": ("layer n_clusters", {"gap": (1e-4, 0)}),
+    "ratios": ("case n_clusters repeat", {}),
 }
 TRAINING = "01-train"
 # Parameters of the training notebook that leave a network of a given name what it is.

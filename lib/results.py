@@ -45,6 +45,7 @@ COLUMNS = {
         "sizes": "file layer n_weights n_clusters coding entropy bits_per_weight bytes_before "
         "label_bytes codebook_bytes bytes ratio",
         "gaps": "layer n_weights n_clusters inertia bound gap",
+        "ratios": "case n_weights n_clusters against repeat seconds against_seconds ratio",
     }.items()
 }
 

@@ -4,6 +4,9 @@ Each package is called as its documentation says, from a flat float32 array to c
 They are an optional list of dependencies, `requirements-bench.txt`, which `make bench` installs.
 """
 
+import ctypes
+import functools
+import gc
 import importlib
 import logging
 import time
@@ -12,11 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ..clustering import Prepared, cluster, initial_centers, ordered
 from ..engine import FEW
 from ..lloyd import lloyd_in_order
 from ..optimal import inertia_bound
+from ..sharing import share_weights
 from .progress import progress
 
 LIMIT = 10.0  # seconds that one call may take
@@ -101,7 +106,13 @@ def _faiss(weights, k):
 
 
 def _copy(weights, k):
-    weights.copy()
+    np.copyto(_touched(len(weights)), weights)
+
+
+@functools.lru_cache(maxsize=1)
+def _touched(n):
+    """Memory that the system has given already: fresh one costs ten times the copy."""
+    return np.ones(n, np.float32)
 
 
 COPY = "copy"
@@ -173,6 +184,8 @@ class Race:
     def rows(self, n_clusters, repeats):
         """Rows of the table `bench`; repeats are interleaved over the peers."""
         arrays = {peer: self._array(peer, n_clusters) for peer in self.peers}
+        if COPY in arrays:
+            _touched(len(arrays[COPY]))
         rows = []
         for repeat in range(repeats):
             for peer in progress(self.peers, f"{self.name}, {n_clusters} centers"):
@@ -231,7 +244,7 @@ def measured(function, *arguments):
 
     Memory is that of this process, as Linux counts it; NaN elsewhere.
     """
-    before = _reset_peak()
+    before = _reset_peak()  # after what may be given back was given back, or it hides a rise
     start = time.perf_counter()
     result = function(*arguments)
     seconds = time.perf_counter() - start
@@ -239,6 +252,11 @@ def measured(function, *arguments):
 
 
 def _reset_peak():
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # of glibc alone
+        return np.nan
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -252,6 +270,76 @@ def _status(field):
     except OSError:
         return np.nan
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def ratio_rows(weights, n_clusters, repeats):
+    """Rows of the table `ratios`: what clusterings take beside something simpler, in turn.
+
+    Parameters
+    ----------
+    weights : dict of str to float32 array
+        Layers by name, in their shapes; the last with more than two dimensions gets a codebook a
+        channel.
+    n_clusters, repeats : int
+    """
+    rows = []
+    for case, (run, against, simpler, n_weights) in _cases(weights, n_clusters).items():
+        run(), simpler()  # touches memory, compiles
+        for repeat in progress(range(repeats), case):
+            _, seconds, _ = measured(run)
+            _, beside, _ = measured(simpler)
+            rows.append(
+                {
+                    "case": case,
+                    "n_weights": n_weights,
+                    "n_clusters": n_clusters,
+                    "against": against,
+                    "repeat": repeat,
+                    "seconds": seconds,
+                    "against_seconds": beside,
+                    "ratio": seconds / beside,
+                }
+            )
+    return rows
+
+
+def _cases(weights, k):
+    """By name: a clustering, the name of something simpler, that, and the number of weights."""
+    layers = list(weights.values())
+    copies = [np.ones_like(layer) for layer in layers]
+    n_all, name = sum(layer.size for layer in layers), max(weights, key=lambda n: weights[n].size)
+    large = weights[name]
+    importance = np.random.default_rng(0).uniform(0.5, 1.5, large.shape)
+    channels, kernels = next((n, w) for n, w in reversed(weights.items()) if w.ndim > 2)
+    layer = torch.nn.Conv2d(kernels.shape[1], len(kernels), kernels.shape[2:], bias=False)
+    layer.weight.data = torch.from_numpy(kernels)
+
+    def all_copied():
+        for copy, layer in zip(copies, layers, strict=True):
+            np.copyto(copy, layer)
+
+    def all_by(init):
+        return lambda: [cluster(layer, k, init=init) for layer in layers]
+
+    def shared(granularity):
+        return lambda: share_weights(layer, k, granularity=granularity)
+
+    return {
+        "all layers": (all_by("weight-distribution"), "a copy", all_copied, n_all),
+        "all layers, optimal": (all_by("optimal"), "a copy", all_copied, n_all),
+        f"{name}, weighted": (
+            lambda: cluster(large, k, sample_weight=importance),
+            "not weighted",
+            lambda: cluster(large, k),
+            large.size,
+        ),
+        f"{channels}, a codebook a channel": (
+            shared("per_channel"),
+            "one codebook",
+            shared("per_tensor"),
+            kernels.size,
+        ),
+    }
 
 
 def gap_rows(layer, weights, n_clusters):

@@ -89,6 +89,26 @@ def test_unknown_and_missing_peers_are_named(monkeypatch):
         bench.require(["absent"])
 
 
+def test_ratios_are_of_two_calls_in_turn():
+    rng = np.random.default_rng(0)
+    layers = {
+        "conv1": rng.normal(size=(4, 3, 5, 5)).astype(np.float32),
+        "conv2": rng.normal(size=(8, 4, 5, 5)).astype(np.float32),
+        "fc6": rng.normal(size=(60, 70)).astype(np.float32),
+    }
+    rows = pd.DataFrame(bench.ratio_rows(layers, 4, repeats=2))
+    assert set(rows) == set(COLUMNS["ratios"])
+    assert list(dict.fromkeys(rows["case"])) == [
+        "all layers",
+        "all layers, optimal",
+        "fc6, weighted",
+        "conv2, a codebook a channel",
+    ]
+    assert rows["n_weights"].tolist() == [5300, 5300] * 2 + [4200] * 2 + [800] * 2
+    np.testing.assert_allclose(rows["ratio"], rows["seconds"] / rows["against_seconds"])
+    assert (rows.groupby("case")["ratio"].median()["all layers"]) > 1
+
+
 def test_gaps():
     rows = pd.DataFrame(bench.gap_rows("small", bench.heavy_tailed(20_000), [2, 16]))
     assert set(rows) == set(COLUMNS["gaps"])
