@@ -157,6 +157,8 @@ def _readme(options):
 def _compress(options):
     from . import compression, models, sharing
 
+    if not 1 <= options.bits <= 16:
+        raise ValueError(f"--bits {options.bits} must be from 1 to 16.")
     model = models.resolve(options.model, arch=options.arch)
     shared = sharing.share_weights(
         model,
@@ -192,10 +194,17 @@ def _export(options):
     from .experiment.network import prepare
 
     model = compression.load(options.file, _architecture(options), shared=True).eval()
-    core_ml = options.out.endswith(".mlpackage")
-    write = compression.export_coreml if core_ml else compression.export_onnx
-    size = write(model, options.out, prepare(load_images("test", 10).pixels[:1]))
+    inputs = prepare(load_images("test", 10).pixels[:1])
+    if options.out.endswith(".mlpackage"):
+        size = compression.export_coreml(model, options.out, inputs)
+        layers = compression.audit_coreml(options.out, model)
+    else:
+        size = compression.export_onnx(model, options.out, inputs)
+        layers = compression.audit(options.out, model, inputs)["layers"]
     print(f"{options.out}: {size:,} bytes")
+    if wrong := [layer["layer"] for layer in layers if not layer["equal"]]:
+        raise ValueError(f"{options.out} has other weights than the model in {', '.join(wrong)}.")
+    print(f"read back: the weights of {len(layers)} layers are equal bit by bit")
 
 
 def _architecture(options):

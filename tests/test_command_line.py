@@ -1,11 +1,14 @@
 """Commands on files of models: compress, inspect, evaluate, export."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from lib import __main__ as command_line
-from lib.compression import load
+from lib import compression, results
+from lib.compression import export_onnx, load
 
 
 def small():
@@ -52,7 +55,36 @@ def test_evaluated_and_exported(path, tmp_path, capsys):
     target = str(tmp_path / "small.onnx")
     status, out, _ = run(capsys, "export", path, "--arch", NAME, "--out", target)
     assert status == 0
-    assert "bytes" in out
+    assert "read back: the weights of 2 layers are equal bit by bit" in out
+
+
+def test_an_export_with_other_weights_is_an_error(path, tmp_path, capsys, monkeypatch):
+    def rescales(model, target, inputs):
+        with torch.no_grad():
+            model[4].parametrizations.weight.original.mul_(2)
+        size = export_onnx(model, target, inputs)
+        model[4].parametrizations.weight.original.data.div_(2)
+        return size
+
+    monkeypatch.setattr(compression, "export_onnx", rescales)
+    target = str(tmp_path / "small.onnx")
+    status, _, err = run(capsys, "export", path, "--arch", NAME, "--out", target)
+    assert status == 1
+    assert "small.onnx has other weights than the model in 4." in err
+
+
+@pytest.mark.slow
+def test_the_headline_file_is_as_accurate_as_the_frontier_says(capsys):
+    """On the first images: half the width of their 95 % interval is 1.4 points."""
+    path = results.ROOT / "results/compress/headline/alexnet.safetensors"
+    found = results.read_table("compress", "frontier")
+    (sizes,) = set(results.read_table("compress", "sizes")["file"])
+    (expected,) = found.loc[found["file"] == sizes, "top1"]
+    architecture = "lib.experiment.network:alexnet"
+    arguments = ("evaluate", str(path), "--arch", architecture, "--n-images", "2000")
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert abs(float(re.search(r"top-1 ([\d.]+) %", out)[1]) - expected) < 1.4
 
 
 def test_a_file_does_not_choose_what_code_runs(path, capsys):
@@ -66,7 +98,8 @@ def test_a_file_does_not_choose_what_code_runs(path, capsys):
     [
         (["inspect", "missing.safetensors"], "missing.safetensors"),
         (["compress", "nothing", "--out", "it"], "unknown model 'nothing'"),
-        (["compress", NAME, "--bits", "17", "--out", "it"], "n_clusters=131072"),
+        (["compress", NAME, "--bits", "17", "--out", "it"], "--bits 17 must be from 1 to 16"),
+        (["compress", NAME, "--bits", "-1", "--out", "it"], "--bits -1 must be from 1 to 16"),
         (["compress", NAME, "--init", "nothing", "--out", "it"], "init='nothing' is unknown"),
         (["compress", NAME, "--layers", "9", "--out", "it"], "choose layers from"),
         (["compress", NAME, "--out", "/proc/nothing/it"], "cannot write"),

@@ -1,17 +1,19 @@
 """From codebooks to a small file: cells, corrections, retraining, allocation, labels as bytes."""
 
 from .allocation import frontier, offers
-from .coreml import export_coreml
+from .coreml import audit_coreml, export_coreml
 from .correction import compensate, correct, fisher, input_moments
 from .entropy import entropy_constrained_cells, uniform_cells
 from .file import FileError, about, describe, load, save, size_table
-from .onnx import export_onnx
+from .onnx import audit, export_onnx
 from .pruning import pruned_cells
 from .retraining import install_cells, train_centers, train_plain, train_through
 
 __all__ = [
     "FileError",
     "about",
+    "audit",
+    "audit_coreml",
     "compensate",
     "correct",
     "describe",
