@@ -266,7 +266,13 @@ def _group_size(granularity, group_size):
 
 
 def _channels(model, owner, size):
-    transposed = isinstance(model.get_submodule(owner.path), TRANSPOSED)
+    module = model.get_submodule(owner.path)
+    transposed = isinstance(module, TRANSPOSED)
+    if transposed and module.groups > 1:
+        raise ValueError(
+            f"layer {owner.layer!r} is a transposed convolution in groups, whose output channels "
+            "have no axis of their own: use granularity='per_tensor'."
+        )
     return Channels(int(transposed), size)
 
 

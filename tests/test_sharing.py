@@ -352,6 +352,12 @@ def test_layer_without_values():
 
 
 class TestGranularity:
+    def test_transposed_convolutions_in_groups_are_refused(self):
+        model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2))
+        with pytest.raises(ValueError, match="layer '0' is a transposed convolution in groups"):
+            lib.share_weights(model, 4, granularity="per_channel")
+        assert lib.share_weights(model, 4).layers
+
     @pytest.mark.parametrize("layer", [nn.Conv2d(3, 8, 3), nn.Linear(7, 8), nn.Conv1d(4, 8, 5)])
     def test_every_channel_has_the_codebook_of_its_own_weights(self, layer, device):
         layer = nn.Sequential(layer).to(device)

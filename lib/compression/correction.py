@@ -109,6 +109,8 @@ def _shared(layer):
 @torch.no_grad()
 def _correct_layer(layer, ours, theirs):
     """Fit a layer's outputs to the reference's; returns what that makes of the outputs."""
+    if isinstance(layer, TRANSPOSED) and layer.groups > 1:
+        raise ValueError("a transposed convolution in groups has no axis of output channels.")
     slope, mean, target = _least_squares(ours, theirs)
     # In half precision, as the file keeps it: a factor needs no more digits.
     slope = slope.half().double()

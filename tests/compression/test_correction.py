@@ -114,6 +114,13 @@ def test_nothing_to_correct():
         correct(network(), network(), batches())
 
 
+def test_transposed_convolutions_in_groups_are_refused():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2))
+    shared = lib.share_weights(model, 4).model
+    with pytest.raises(ValueError, match="no axis of output channels"):
+        correct(shared, model, [torch.randn(2, 4, 5, 5)])
+
+
 def test_input_moments_by_definition():
     model, inputs = network(), batches()
     found = input_moments(model, ["0", "2", "5"], inputs)
