@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from sklearn.cluster import KMeans
 
 import lib
 from lib.clustering import initial_centers, label, ordered
-from lib.engine import BinnedWeights, DevicePasses
+from lib.engine import FEW, BinnedWeights, DevicePasses
 from lib.experiment.data import load_convolutions
 from lib.lloyd import TextbookCells, lloyd
 
@@ -568,3 +569,9 @@ def test_40_million_weights():
     np.testing.assert_array_equal(result.labels.ravel(), groups)
     np.testing.assert_array_equal(result.counts, np.bincount(groups))
     assert result.inertia == pytest.approx(n * 0.02**2 / 12, rel=1e-3)
+
+
+def test_large_weights_of_another_kind_are_refused_like_small_ones():
+    for n in (10, FEW + 1):
+        with pytest.raises(TypeError, match="weights are a Series"):
+            lib.cluster(pd.Series(np.zeros(n, np.float32)), 2)

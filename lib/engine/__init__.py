@@ -35,7 +35,8 @@ def in_order(weights, sample_weight=None):
 
 def has_bins(weights):
     """Whether the weights of an array or tensor can be binned: floats of 16 or 32 bits."""
-    return str(weights.dtype).removeprefix("torch.") in SHIFT
+    known = isinstance(weights, (np.ndarray, torch.Tensor))
+    return known and str(weights.dtype).removeprefix("torch.") in SHIFT
 
 
 def passes_over(weights, sample_weight=None):
@@ -58,6 +59,7 @@ def passes_over(weights, sample_weight=None):
             if sample_weight is not None:
                 sample_weight = torch.from_numpy(sample_weight).to(weights.device)
             return DevicePasses(weights.flatten(), sample_weight)
-        weights = weights.contiguous().view(torch.int16 if bits == 16 else torch.int32).numpy()
+        weights = weights.cpu().contiguous()
+        weights = weights.view(torch.int16 if bits == 16 else torch.int32).numpy()
     flat = np.ascontiguousarray(weights).reshape(-1)
     return Passes(flat.view(f"uint{bits}"), kind, sample_weight)
