@@ -101,12 +101,15 @@ def test_sample_weights_go_with_their_weights(weights):
 @EVERY
 @pytest.mark.parametrize("n_clusters", [1, 2, 5, 16])
 @pytest.mark.parametrize("revise", [False, True])
-def test_every_engine_takes_the_path_of_the_textbook(weights, n_clusters, revise):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_engine_takes_the_path_of_the_textbook(weights, n_clusters, revise, weighted):
+    rng = np.random.default_rng(7)
+    importance = rng.choice([0.25, 1.0, 2.5], len(weights)) if weighted else None
     start = np.sort(np.random.default_rng(4).choice(weights, n_clusters).astype(np.float64))
     # Sums of some are rounded, and a later tie may fall either way: the first steps decide.
     options = {"revise": revise, "max_iter": 3}
-    expected = lloyd(TextbookCells(weights), start, **options)
-    for order in (binned(weights), SortedWeights(weights)):
+    expected = lloyd(TextbookCells(weights, importance), start, **options)
+    for order in (binned(weights, importance), SortedWeights(weights, importance)):
         assert_same(lloyd_in_order(order, start, **options), expected, weights)
 
 
