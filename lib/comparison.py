@@ -11,8 +11,8 @@ REFERENCE = "full"  # the experiment with whose tables those of others are compa
 COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
 
 OF_USERS = ("models",)  # tables of models that are not the study's: none are committed
-# Tables that `compress` writes and that were not there yet when its results were committed.
-PENDING = ("rates", "allocation", "distortion", "runtimes", "ratios")
+# Tables that were not there yet when the results of their experiment were committed.
+PENDING = ("ratios",)
 
 # For each table: what identifies a row, and for each compared column the tolerance
 # (absolute, relative). A tolerance of None asks for equal text. Seconds are never compared.

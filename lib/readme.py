@@ -17,7 +17,11 @@ def update(text):
         "claims": claims_block(),
         "accuracy": accuracy_block(),
         "frontier": frontier_block(),
+        "aims": aims_block(),
         "retraining": retraining_block(),
+        "distortion": distortion_block(),
+        "allocation": allocation_block(),
+        "runtimes": runtimes_block(),
         "bench": bench_block(),
     }
     for name, block in blocks.items():
@@ -117,6 +121,51 @@ def frontier_block():
     return "\n".join(lines) + f"\n\n{note}.\n\n{_chosen(table)}\n"
 
 
+def aims_block():
+    """What was aimed for, in points of top-1 on test images, and what came of it."""
+    frontier = results.read_table("compress", "frontier")
+    files = frontier.merge(results.read_table("compress", "chosen"))
+    lines = ["| Aim | At most lost | Nearest to it | Lost | |", "| --- " * 5 + "|"]
+    for what, most, how, lost, reached in (*_aims_by_bits(files), *_aims_by_size(files)):
+        verdict = "met" if reached and lost <= most else "missed"
+        lines.append(f"| {what} | {most} | {how} | {lost:.2f} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def _aims_by_bits(files):
+    distortion = results.read_table("compress", "distortion")
+    for bits, most in ((4, 0.5), (3, 2)):
+        for scope, layers in (("conv", "the convolutions"), ("all", "all layers")):
+            rows = distortion[(distortion["bits"] == bits) & (distortion["scope"] == scope)]
+            row = rows.nsmallest(1, "top1_drop").iloc[0]
+            how = [f"weighted {_by(row['weighting'])}"] if row["weighting"] != "none" else []
+            how += [remedy for remedy in ("compensated", "corrected") if row[remedy]]
+            what = f"{bits} bits in {layers}, nothing retrained"
+            yield what, most, ", ".join(["k-means", *how]), row["top1_drop"], True
+    trained = files[files["method"] == "k-means, all trained through"].sort_values("ratio")
+    for (bits, most), row in zip(((3, 0.5), (2, 1.5)), trained.itertuples(), strict=True):
+        yield f"{bits} bits in all layers, retrained", most, row.method, row.top1_drop, True
+
+
+def _aims_by_size(files):
+    whole, retrained = files["scope"] == "all", files["retrained"]
+    for ratio, what, among in (
+        (8, "the convolutions", ~whole),
+        (40, "all layers, no weight pruned or retrained", whole & ~retrained & ~files["pruned"]),
+        (100, "all layers, retrained", whole & retrained),
+        (150, "all layers, retrained", whole & retrained),
+    ):
+        enough = files[among & (files["ratio"] >= ratio)]
+        rows = (
+            enough.nsmallest(1, "held_out_drop")
+            if len(enough)
+            else files[among].nlargest(1, "ratio")
+        )
+        row = rows.iloc[0]
+        how = f"{row['method']}: {row['ratio']:.1f} times"
+        yield f"{ratio} times smaller: {what}", 0.5, how, row["top1_drop"], len(enough) > 0
+
+
 def _chosen(table):
     """The chosen files in words, beside the float network that was trained as long."""
     parts = []
@@ -158,6 +207,68 @@ def retraining_block():
     return "\n".join(lines) + f"\n\n{note}.\n"
 
 
+def _by(weighting):
+    return f"by {weighting.replace('fisher', 'Fisher')}"
+
+
+def distortion_block():
+    """Top-1 of every combination of remedies, without retraining."""
+    table = results.read_table("compress", "distortion")
+    keys = sorted(set(zip(table["bits"], table["scope"], strict=True)))
+    heads = [f"{bits} bits, {scope}" for bits, scope in keys]
+    lines = [
+        f"| Weighted | Compensated | Corrected | {' | '.join(heads)} |",
+        "| --- " * (len(keys) + 3) + "|",
+    ]
+    for how, rows in table.groupby(["weighting", "compensated", "corrected"], sort=False):
+        top1 = rows.set_index(["bits", "scope"])["top1"]
+        cells = [f"{top1[key]:.2f}" for key in keys]
+        weighting = "" if how[0] == "none" else _by(how[0])
+        marks = ["yes" if applied else "" for applied in how[1:]]
+        lines.append(f"| {' | '.join([weighting, *marks, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def allocation_block():
+    """What allocating centers to layers is worth, and the smallest allocation that is good."""
+    table = results.read_table("compress", "allocation").fillna({"bits": 0})
+    whole = table.groupby(["scope", "criterion", "bits", "allocation"], sort=False).first()
+    lines = [
+        "| Scope | Minimized | 3 bits everywhere: lost | Allocated: lost "
+        "| Smallest: times smaller | Lost |",
+        "| --- " * 6 + "|",
+    ]
+    n_weights = table.drop_duplicates(["scope", "layer"]).groupby("scope")["n_weights"].sum()
+    for scope, criterion in dict.fromkeys((key[:2]) for key in whole.index):
+        uniform, allocated, smallest = (
+            whole.loc[scope, criterion, bits, how]
+            for bits, how in ((3, "uniform"), (3, "allocated"), (0, "smallest"))
+        )
+        ratio = 4 * n_weights[scope] / smallest["total_bytes"]
+        what = "squared error" if criterion == "squared error" else "the same, by Fisher"
+        lines.append(
+            f"| {scope} | {what} | {uniform['top1_drop']:.2f} | {allocated['top1_drop']:.2f} "
+            f"| {ratio:.1f} | {smallest['top1_drop']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def runtimes_block():
+    """The network in onnxruntime, in every form."""
+    table = results.read_table("compress", "runtimes")
+    lines = [
+        "| Form | Bytes | Times smaller | Load, s | An image, ms | Top-1, % | As in torch, % |",
+        "| --- " * 7 + "|",
+    ]
+    lines += [
+        f"| {row.form} | {row.bytes:,} | {row.ratio:.1f} | {row.load_seconds:.2f} "
+        f"| {row.latency_ms:.0f} [{row.latency_ms_low:.0f}, {row.latency_ms_high:.0f}] "
+        f"| {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] | {row.agreement:.2f} |"
+        for row in table.itertuples()
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def bench_block():
     """Median seconds of the fastest dedicated package and of ours, and how they compare."""
     table = results.read_table("bench", "bench")
@@ -188,10 +299,13 @@ def bench_block():
     )
     gaps = results.read_table("bench", "gaps")
     link = "[`gaps.csv`](results/bench/tables/gaps.csv)"
+    *numbers, last = sorted(gaps["n_clusters"].unique())
+    least = 10.0 ** math.floor(math.log10(gaps["gap"].max()))
     proven = (
-        f"The optimal centers are proven to lie within {gaps['gap'].max():.0e} of the best "
-        f"possible inertia, at all {gaps['layer'].nunique()} layers and "
-        f"{gaps['n_clusters'].min()} to {gaps['n_clusters'].max()} centers ({link})"
+        f"The optimal centers are proven to lie within "
+        f"{math.ceil(gaps['gap'].max() / least) * least:.0e} of the best possible inertia, at all "
+        f"{gaps['layer'].nunique()} layers and {', '.join(map(str, numbers))} and {last} centers "
+        f"({link})"
     )
     return "\n".join(lines) + f"\n\n{note}. {proven}.\n"
 
