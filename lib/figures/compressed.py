@@ -119,7 +119,8 @@ def plot_rates(rates):
                     rows["relative_distortion"],
                     marker + "-",
                     color=color,
-                    markersize=3,
+                    markerfacecolor="none",  # lines lie on each other where nothing is gained
+                    markersize=5 if name == "uniform" else 3,
                 )
             axis.set(yscale="log", title=layer)
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -150,17 +151,26 @@ def plot_allocation(allocation):
         for line, scope in zip(axes, scopes, strict=True):
             part = rows[rows["scope"] == scope]
             layers, least = layers_of(part), part["bits"].min()
-            for (how, criterion), (color, marker, _) in looks.items():
+            for i, ((how, criterion), (color, marker, _)) in enumerate(looks.items()):
                 same = part[(part["allocation"] == how) & (part["criterion"] == criterion)]
                 first = same[same["bits"] == least].set_index("layer").reindex(layers)
-                line[0].plot(layers, np.log2(first["n_clusters"]), marker, color=color)
+                aside = (i - 1.5) * 0.1  # equal ones stand beside each other
+                line[0].plot(
+                    np.arange(len(layers)) + aside,
+                    np.log2(first["n_clusters"]),
+                    marker,
+                    color=color,
+                )
                 whole = same.drop_duplicates("bits").sort_values("bits")
-                line[1].plot(whole["bits"], whole["top1"], marker + "-", color=color)
-                line[1].vlines(whole["bits"], whole["low"], whole["high"], color=color, alpha=0.5)
+                bits = whole["bits"] + aside / 2
+                line[1].plot(bits, whole["top1"], marker + "-", color=color)
+                line[1].vlines(bits, whole["low"], whole["high"], color=color, alpha=0.5)
+            line[0].set_xticks(range(len(layers)), layers)
             line[0].tick_params("x", rotation=90 if narrow() else 0)
             line[0].set(title=f"{scope}, {least:.0f} bits on average", ylabel="log2 of the centers")
             line[1].set(title=scope, xlabel="bits a weight of the budget", ylabel="top-1 (%)")
-            line[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+            line[1].set_xlim(least - 0.5, rows["bits"].max() + 0.5)
+            line[1].set_xticks(sorted(rows["bits"].unique()))
         handles = [
             Line2D([], [], color=color, marker=marker, linestyle="", label=label)
             for color, marker, label in looks.values()
