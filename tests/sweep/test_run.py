@@ -220,7 +220,7 @@ def test_the_accuracy_notebook_swept_with_its_figure(tmp_path, monkeypatch, caps
     monkeypatch.setenv("RESULTS", str(tmp_path / "results"))
     path = tmp_path / "accuracy.yaml"
     path.write_text(
-        "first:\n  01-train: {seeds: [0], initializers: [normal], n_test: 50}\n"
+        "first:\n  01-train: {epochs: 1, n_images: 200, n_held_out: 100, n_test: 50}\n"
         "notebook: 04-accuracy\nparameters: {bits: [], budgets: [20], n_images: 50}\n"
         "grid: {inits: [[linear], [weight-distribution]], endpoint_bits: [2, 3, 4]}\n"
         "tables: [accuracy]\n"
