@@ -172,9 +172,8 @@ def test_style_stays_inside():
 
 
 def test_pages_are_as_wide_as_stated():
-    for name, make in FIGURES.items():
-        share = 0.5 if name == "training" else 1
-        assert make().get_figwidth() == share * figures.WIDTH_IN
+    for make in FIGURES.values():
+        assert make().get_figwidth() == figures.WIDTH_IN
 
 
 def test_initializations_are_told_apart_by_color_and_marker():
