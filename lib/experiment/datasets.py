@@ -4,10 +4,8 @@ Labels are positions in what a model computes. Names of classes, such as folders
 among the model's categories, since their alphabetical order says nothing about a model's outputs.
 """
 
-import contextlib
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import re
 import urllib.error
@@ -15,6 +13,7 @@ import urllib.error
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..locks import alone
 from ..models import located
 from ..vision import torchvision
 from .data import DATA, load_images
@@ -305,21 +304,12 @@ def _cifar10(root):
 
 def _downloaded(make, what, root):
     try:
-        with _alone(root):
+        with alone(root, wait=True):  # another process may be at it
             return make()
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise ImagesError(
             f"{what}, is not in {root} and cannot be downloaded ({error}): put it there by hand."
         ) from error
-
-
-@contextlib.contextmanager
-def _alone(root):
-    """Wait until no other process downloads into the folder."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 READERS = {
