@@ -31,7 +31,9 @@ class NotebookFailed(RuntimeError):
     """A notebook did not run to its end; the message says where to look."""
 
 
-def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None, **options):
+def run_notebook(
+    notebook, parameters, experiment, fingerprint, *, timeout=None, check=None, **options
+):
     """Execute one notebook in a process of its own and record it.
 
     The executed copy goes to ``results/<experiment>/notebooks/<name>.ipynb``, or to
@@ -47,6 +49,8 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None,
         Written into the record.
     timeout : float, optional
         Seconds after which the run is ended and counts as failed.
+    check : callable, optional
+        Called before the run and before it is recorded; where it raises, nothing is.
     **options
         ``threads``: how many the numerical packages may use; ``cwd``: the folder that the notebook
         runs in, by default the root; ``log``: a file for what it prints, by default shown.
@@ -65,6 +69,8 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None,
         When it did not run to its end, whatever the reason.
     """
     parameters = check_parameters(notebook, parameters)
+    check = check or (lambda: None)
+    check()
     notebook = Path(notebook)
     executed = _executed(experiment, notebook.stem)
     partial = executed.with_suffix(".part.ipynb")
@@ -81,6 +87,7 @@ def run_notebook(notebook, parameters, experiment, fingerprint, *, timeout=None,
     if status != 0:
         raise NotebookFailed(_keep_failed(notebook.stem, partial, _failed(executed), status))
     os.replace(partial, executed)
+    check()
     after = _written(experiment)
     folder = results.results_folder(experiment)
     record = {

@@ -4,13 +4,14 @@ import contextlib
 import json
 import threading
 import time
+from functools import partial
 
 import psutil
 
 from ..provenance import provenance
 from ..results import results_folder, write_atomically
 from ..runs import FolderBusy, NotebookFailed, alone, fresh_record, notebook_path, run_notebook
-from ..runs.execution import GUARDED, _record_path
+from ..runs.execution import GUARDED
 
 STOPPING = threading.Event()  # set where this process ends its points itself
 FAILED, ABOUT, LOG = "failed.json", "point.json", "log.txt"
@@ -82,7 +83,17 @@ def _attempts(notebook, point, folder, threads, timeout, retries):
         if STOPPING.is_set():
             break
         try:
-            _execute(notebook, point, folder, timeout=timeout, threads=threads)
+            run_notebook(
+                notebook_path(notebook),
+                point.parameters,
+                point.experiment,
+                point.fingerprint,
+                timeout=timeout,
+                check=partial(_check_unchanged, notebook, point),
+                threads=threads,
+                cwd=folder,
+                log=folder / LOG,
+            )
             return {"state": "done"}
         except NotebookFailed as error:
             failure = {"message": str(error), "attempts": attempt + 1}
@@ -90,17 +101,6 @@ def _attempts(notebook, point, folder, threads, timeout, retries):
         return {"state": "stopped"}
     write_atomically(folder / FAILED, json.dumps(failure, indent=1))
     return {"state": "failed"} | failure
-
-
-def _execute(notebook, point, folder, **options):
-    """Run the notebook; its record counts only if nothing changed that the point is named after."""
-    _check_unchanged(notebook, point)
-    path = notebook_path(notebook)
-    options |= {"cwd": folder, "log": folder / LOG}
-    record = run_notebook(path, point.parameters, point.experiment, "", **options)
-    _check_unchanged(notebook, point)
-    record |= {"fingerprint": point.fingerprint}
-    write_atomically(_record_path(point.experiment, notebook), json.dumps(record, indent=2) + "\n")
 
 
 def _check_unchanged(notebook, point):
