@@ -7,19 +7,16 @@ import hashlib
 import time
 
 import torch
-from safetensors.torch import load_file, save
 from torch.utils.data import DataLoader
 
 from ..models import resolve, torchvision_weights
-from ..results import write_atomically
 from ..sharing import share_weights
 from ..vision import torchvision
 from .data import CLASSES
 from .datasets import ImagesError, open_images
-from .evaluation import settings, top1_columns, wilson_interval
+from .evaluation import cached, settings, top1_columns, wilson_interval
 from .network import MEAN, STD, device
 from .progress import progress
-from .training import CACHE
 
 PUBLISHED_ON, PUBLISHED_CLASSES = "ImageNet-1K", 1000
 MOST_OFF = 0.5  # points between published and measured that decoders and resizing may make
@@ -161,10 +158,7 @@ class AnyModel:
     def top(self, model):
         """Whether the right class is the best, and among the best five, of each image; cached."""
         model = model.eval().to(device())
-        path = CACHE / "predictions" / f"{self._key(model)}.safetensors"
-        if not path.exists():
-            write_atomically(path, save(self._judge(model)))
-        return load_file(path)
+        return cached(self._key(model), lambda: self._judge(model))
 
     @torch.inference_mode()
     def _key(self, model):

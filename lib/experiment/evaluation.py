@@ -154,11 +154,9 @@ class Evaluation:
                 if scope == "all":
                     linears, more = self._centers(self.codebooks[name], setting)
                 key = _digest(convolutions | linears, self.state[name], numerics_key())
-                path = CACHE / "predictions" / f"{key}-{len(self.images)}.safetensors"
-                if not path.exists():
-                    top = self._predict(name, linears, features.value)
-                    write_atomically(path, save({"top": top}))
-                yield name, scope, load_file(path)["top"].long(), inertia + more
+                predict = functools.partial(self._predict, name, linears, features)
+                found = cached(f"{key}-{len(self.images)}", predict)
+                yield name, scope, found["top"].long(), inertia + more
 
     def _centers(self, codebooks, setting):
         if setting is None:
@@ -176,14 +174,22 @@ class Evaluation:
         for layer, path in LINEARS.items():
             bias = self.networks[name].get_submodule(path).bias
             self.scratch.get_submodule(LINEARS[layer]).bias.copy_(bias)
-        scores = logits(self.scratch.classifier, features)
-        return scores.topk(TOP).indices.to(torch.uint8)
+        scores = logits(self.scratch.classifier, features.value)
+        return {"top": scores.topk(TOP).indices.to(torch.uint8)}
 
     def _load(self, network, codebooks, centers):
         """Copy the codebooks' layers into a network, shared where there are centers."""
         for layer, weight in codebooks.weights.items():
             shared = codebooks.shared(layer, centers[layer].numpy()) if centers else weight
             network.get_submodule(LAYERS[layer]).weight.copy_(shared)
+
+
+def cached(key, compute):
+    """Tensors by name, from the cache of predictions, or computed and put there."""
+    path = CACHE / "predictions" / f"{key}.safetensors"
+    if not path.exists():
+        write_atomically(path, save(compute()))
+    return load_file(path)
 
 
 class _Lazy:

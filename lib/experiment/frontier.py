@@ -8,17 +8,15 @@ import hashlib
 import time
 
 import torch
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch.nn.utils import parametrize
 
 from .. import compression
 from ..clustering import Prepared
 from ..compression.entropy import cells_of_centers, multiplier_for_bits
-from ..results import results_folder, write_atomically
+from ..results import results_folder
 from ..sharing import plain_weights
 from .data import load_images
-from .evaluation import top1_columns
+from .evaluation import cached, top1_columns
 from .network import (
     LAYERS,
     LINEARS,
@@ -31,7 +29,6 @@ from .network import (
     prepare,
 )
 from .progress import progress
-from .training import CACHE
 
 BATCH = 100
 ABOUT = "lib.experiment.network:alexnet"  # into what the files are loaded
@@ -219,13 +216,14 @@ class Compressor:
         """Top-1 class of each image, int64; cached under what it is computed from."""
         images = self.images[split]
         key = _digest(network, split, len(images), numerics_key())
-        path = CACHE / "predictions" / f"{key}-top1.safetensors"
-        if not path.exists():
+
+        def compute():
             features = self.features(network.features, images)
             with parametrize.cached():
                 top = logits(network.classifier, features).argmax(1)
-            write_atomically(path, to_bytes({"top": top.to(torch.uint8)}))
-        return load_file(path)["top"].long()
+            return {"top": top.to(torch.uint8)}
+
+        return cached(f"{key}-top1", compute)["top"].long()
 
     def features(self, convolutions, images):
         """Features of images; those of the last convolutions asked for are kept."""

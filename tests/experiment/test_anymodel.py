@@ -41,7 +41,7 @@ REDNESS = f"{__name__}:redness"
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(anymodel, "CACHE", folder)
+    monkeypatch.setattr("lib.experiment.evaluation.CACHE", folder)
     return folder
 
 

@@ -45,7 +45,7 @@ def network():
 @pytest.fixture
 def compressor(network, tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS", str(tmp_path))
-    monkeypatch.setattr("lib.experiment.frontier.CACHE", tmp_path)
+    monkeypatch.setattr("lib.experiment.evaluation.CACHE", tmp_path)
     return Compressor(network, "toy", n_calibration=20, n_images=30, n_train=60)
 
 

@@ -16,7 +16,7 @@ def compressor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rates")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESULTS", str(folder))
-        patch.setattr("lib.experiment.frontier.CACHE", folder)
+        patch.setattr("lib.experiment.evaluation.CACHE", folder)
         torch.manual_seed(0)
         yield Compressor(alexnet(), "toy", n_calibration=4, n_images=20, n_train=10)
 
