@@ -186,7 +186,7 @@ def every_table(experiment):
 def _accuracy(frame):
     """Mean top-1 of the headline network by bits and budget; columns are initializations."""
     rows = frame[(frame["network"] == frame["network"].iloc[0]) & (frame["init"] != "float")]
-    rows = _as_known(rows[rows["n_images"] == rows["n_images"].mode()[0]])
+    rows = results.as_known(rows[rows["n_images"] == rows["n_images"].mode()[0]])
     budget = rows["max_iter"].map(lambda most: "to the end" if pd.isna(most) else f"{most:.0f}")
     rows = rows.assign(iterations=budget).sort_values("bits", kind="stable")
     return _pivot(rows, ["scope", "bits", "iterations"], "init", "top1")
@@ -194,7 +194,7 @@ def _accuracy(frame):
 
 def _speed(frame):
     """Mean iterations until no label changes, by bits and layer; columns are initializations."""
-    rows = _as_known(frame[(frame["engine"] == "sorted") & frame["max_iter"].isna()])
+    rows = results.as_known(frame[(frame["engine"] == "sorted") & frame["max_iter"].isna()])
     return _pivot(rows.sort_values("bits", kind="stable"), ["bits", "layer"], "init", "n_iter")
 
 
@@ -209,11 +209,6 @@ def _bench(frame):
     rows = frame[frame["n_weights"] == frame["n_array"]]
     rows = rows[~rows["array"].str.endswith("growth")]
     return _pivot(rows, ["array", "n_clusters"], "peer", "seconds", "median")
-
-
-def _as_known(rows):
-    """Each initialization as it is known: ours is revised, the others are not."""
-    return rows[rows["revise"].astype(bool) == (rows["init"] == "weight-distribution")]
 
 
 def _pivot(rows, index, columns, values, how="mean"):

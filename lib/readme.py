@@ -36,20 +36,16 @@ def claims_block():
     """The claims, one row each, side by side for every trained network."""
     table = results.read_table(REFERENCE, "claims")
     networks = list(dict.fromkeys(table["network"]))
-    lines = [
-        f"| Claim | Scope | Against | Paper | {' | '.join(networks)} |",
-        "| --- " * (4 + len(networks)) + "|",
-    ]
+    lines = []
     for (claim, scope, baseline), rows in table.groupby(["claim", "scope", "baseline"], sort=False):
         found = {row.network: row for row in rows.itertuples()}
         cells = [_verdict(found[name]) if name in found else "" for name in networks]
-        lines.append(
-            f"| {claim}, {UNITS[claim]} | {scope} | {baseline} | {rows['paper'].iloc[0]:g} "
-            f"| {' | '.join(cells)} |"
-        )
+        paper = f"{rows['paper'].iloc[0]:g}"
+        lines.append([f"{claim}, {UNITS[claim]}", scope, baseline, paper, *cells])
     summary = ". ".join(_summary(claim, rows) for claim, rows in table.groupby("claim"))
     note = f"{summary}. C1 in `conv` times the convolutions, which the networks share."
-    return "\n".join(lines) + f"\n\n{note}\n"
+    heads = ["Claim", "Scope", "Against", "Paper", *networks]
+    return results.markdown(heads, lines) + f"\n{note}\n"
 
 
 def _summary(claim, rows):
@@ -68,24 +64,24 @@ def accuracy_block():
     table = results.read_table(REFERENCE, "accuracy")
     table = table[table["network"] == table["network"].iloc[0]]
     clustered = table[table["init"] != "float"]
-    ours = clustered["init"] == "weight-distribution"
-    clustered = clustered[clustered["revise"].astype(bool) == ours]
+    clustered = results.as_known(clustered)
     clustered = clustered.assign(max_iter=clustered["max_iter"].fillna(-1))
     shown = clustered[clustered["bits"].isin([3, 4])]
     keys = sorted(set(zip(shown["bits"], shown["max_iter"], strict=True)), key=_by_bits_and_budget)
     heads = [f"{b:.0f} bits, {'converged' if m < 0 else f'{m:.0f} iterations'}" for b, m in keys]
-    lines = [f"| init | {' | '.join(heads)} |", "| --- " * (len(keys) + 1) + "|"]
+    lines = []
     means = shown.groupby(["init", "bits", "max_iter", "scope"])["top1"].mean()
     for init in INITS:
         cells = [
             " / ".join(f"{means[init, b, m, s]:.1f}" for s in ("conv", "all")) for b, m in keys
         ]
-        lines.append(f"| {init} | {' | '.join(cells)} |")
+        lines.append([init, *cells])
     plain = table[table["init"] == "float"].iloc[0]
     note = (
         f"Top-1 in %, `conv` / `all`; float network {plain.top1:.1f}; {plain.n_images} test images"
     )
-    return "\n".join(lines) + f"\n\n{note}. Random initializations: mean over their seeds.\n"
+    note += ". Random initializations: mean over their seeds"
+    return results.markdown(["init", *heads], lines) + f"\n{note}.\n"
 
 
 def _by_bits_and_budget(key):
@@ -99,37 +95,37 @@ def frontier_block():
     chosen = results.read_table("compress", "chosen")
     table = table.merge(chosen, on=["scope", "retrained", "file"], how="left")
     table["chosen"] = table["chosen"].eq(True)  # no file, as of a float network: not chosen
-    lines = [
-        "| Scope | Method | Times smaller | Bytes | Top-1, % | Lost, points | Lost, held out |",
-        "| --- " * 7 + "|",
-    ]
+    lines = []
     for scope in ("conv", "all"):
         for row in table[table["scope"] == scope].sort_values("ratio").itertuples():
             bold = "**" if row.chosen else ""
             held_out = "" if math.isnan(row.held_out_drop) else f"{row.held_out_drop:.1f}"
-            lines.append(
-                f"| {row.scope} | {row.method} | {bold}{row.ratio:.1f}{bold} | {row.bytes:,} "
-                f"| {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] | {row.top1_drop:.2f} "
-                f"| {held_out} |"
-            )
+            sizes = [f"{bold}{row.ratio:.1f}{bold}", f"{row.bytes:,}"]
+            lost = [f"{row.top1_drop:.2f}", held_out]
+            lines.append([row.scope, row.method, *sizes, _top1(row), *lost])
     note = (
         "Bytes of the scope's layers in the file: labels, codebooks and factors. Lost: against the "
         "float network on the same 10,000 test images, and on the 1,000 held-out ones. Bold: the "
         "smallest file of its scope, retrained or not, that loses at most half a point of the "
         "latter"
     )
-    return "\n".join(lines) + f"\n\n{note}.\n\n{_chosen(table)}\n"
+    heads = ["Scope", "Method", "Times smaller", "Bytes", "Top-1, %", "Lost, points"]
+    return results.markdown([*heads, "Lost, held out"], lines) + f"\n{note}.\n\n{_chosen(table)}\n"
+
+
+def _top1(row):
+    return f"{row.top1:.2f} [{row.low:.1f}, {row.high:.1f}]"
 
 
 def aims_block():
     """What was aimed for, in points of top-1 on test images, and what came of it."""
     frontier = results.read_table("compress", "frontier")
     files = frontier.merge(results.read_table("compress", "chosen"))
-    lines = ["| Aim | At most lost | Nearest to it | Lost | |", "| --- " * 5 + "|"]
+    lines = []
     for what, most, how, lost, reached in (*_aims_by_bits(files), *_aims_by_size(files)):
         verdict = "met" if reached and lost <= most else "missed"
-        lines.append(f"| {what} | {most} | {how} | {lost:.2f} | {verdict} |")
-    return "\n".join(lines) + "\n"
+        lines.append([what, str(most), how, f"{lost:.2f}", verdict])
+    return results.markdown(["Aim", "At most lost", "Nearest to it", "Lost", ""], lines)
 
 
 def _aims_by_bits(files):
@@ -190,12 +186,12 @@ def retraining_block():
     table = results.read_table("compress", "retraining")
     keys = list(dict.fromkeys(zip(table["way"], table["bits"], strict=True)))
     heads = [f"{way}, {bits} bits" for way, bits in keys]
-    lines = [f"| init | {' | '.join(heads)} |", "| --- " * (len(keys) + 1) + "|"]
+    lines = []
     top1 = table.set_index(["init", "way", "bits", "epoch"])["test_top1"]
     last = table["epoch"].max()
     for init in [name for name in INITS if name in set(table["init"])]:
         cells = [f"{top1[init, *key, 0]:.1f} → {top1[init, *key, last]:.1f}" for key in keys]
-        lines.append(f"| {init} | {' | '.join(cells)} |")
+        lines.append([init, *cells])
     claims = results.read_table("compress", "claims_retrained")
     counts = claims["verdict"].value_counts()
     verdicts = ", ".join(f"{word} in {count}" for word, count in counts.items())
@@ -204,7 +200,7 @@ def retraining_block():
         f"epoch{'s' if last > 1 else ''}. C2 after retraining, of {len(claims)}: {verdicts}; "
         f"{claims['measured'].min():.1f} to {claims['measured'].max():.1f} points"
     )
-    return "\n".join(lines) + f"\n\n{note}.\n"
+    return results.markdown(["init", *heads], lines) + f"\n{note}.\n"
 
 
 def _by(weighting):
@@ -216,28 +212,21 @@ def distortion_block():
     table = results.read_table("compress", "distortion")
     keys = sorted(set(zip(table["bits"], table["scope"], strict=True)))
     heads = [f"{bits} bits, {scope}" for bits, scope in keys]
-    lines = [
-        f"| Weighted | Compensated | Corrected | {' | '.join(heads)} |",
-        "| --- " * (len(keys) + 3) + "|",
-    ]
+    lines = []
     for how, rows in table.groupby(["weighting", "compensated", "corrected"], sort=False):
         top1 = rows.set_index(["bits", "scope"])["top1"]
         cells = [f"{top1[key]:.2f}" for key in keys]
         weighting = "" if how[0] == "none" else _by(how[0])
         marks = ["yes" if applied else "" for applied in how[1:]]
-        lines.append(f"| {' | '.join([weighting, *marks, *cells])} |")
-    return "\n".join(lines) + "\n"
+        lines.append([weighting, *marks, *cells])
+    return results.markdown(["Weighted", "Compensated", "Corrected", *heads], lines)
 
 
 def allocation_block():
     """What allocating centers to layers is worth, and the smallest allocation that is good."""
     table = results.read_table("compress", "allocation").fillna({"bits": 0})
     whole = table.groupby(["scope", "criterion", "bits", "allocation"], sort=False).first()
-    lines = [
-        "| Scope | Minimized | 3 bits everywhere: lost | Allocated: lost "
-        "| Smallest: times smaller | Lost |",
-        "| --- " * 6 + "|",
-    ]
+    lines = []
     n_weights = table.drop_duplicates(["scope", "layer"]).groupby("scope")["n_weights"].sum()
     for scope, criterion in dict.fromkeys((key[:2]) for key in whole.index):
         uniform, allocated, smallest = (
@@ -246,27 +235,21 @@ def allocation_block():
         )
         ratio = 4 * n_weights[scope] / smallest["total_bytes"]
         what = "squared error" if criterion == "squared error" else "the same, by Fisher"
-        lines.append(
-            f"| {scope} | {what} | {uniform['top1_drop']:.2f} | {allocated['top1_drop']:.2f} "
-            f"| {ratio:.1f} | {smallest['top1_drop']:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        lost = [f"{row['top1_drop']:.2f}" for row in (uniform, allocated, smallest)]
+        lines.append([scope, what, *lost[:2], f"{ratio:.1f}", lost[2]])
+    heads = ["Scope", "Minimized", "3 bits everywhere: lost", "Allocated: lost"]
+    return results.markdown([*heads, "Smallest: times smaller", "Lost"], lines)
 
 
 def runtimes_block():
     """The network in onnxruntime, in every form."""
-    table = results.read_table("compress", "runtimes")
-    lines = [
-        "| Form | Bytes | Times smaller | Load, s | An image, ms | Top-1, % | As in torch, % |",
-        "| --- " * 7 + "|",
-    ]
-    lines += [
-        f"| {row.form} | {row.bytes:,} | {row.ratio:.1f} | {row.load_seconds:.2f} "
-        f"| {row.latency_ms:.0f} [{row.latency_ms_low:.0f}, {row.latency_ms_high:.0f}] "
-        f"| {row.top1:.2f} [{row.low:.1f}, {row.high:.1f}] | {row.agreement:.2f} |"
-        for row in table.itertuples()
-    ]
-    return "\n".join(lines) + "\n"
+    lines = []
+    for row in results.read_table("compress", "runtimes").itertuples():
+        sizes = [f"{row.bytes:,}", f"{row.ratio:.1f}", f"{row.load_seconds:.2f}"]
+        latency = f"{row.latency_ms:.0f} [{row.latency_ms_low:.0f}, {row.latency_ms_high:.0f}]"
+        lines.append([row.form, *sizes, latency, _top1(row), f"{row.agreement:.2f}"])
+    heads = ["Form", "Bytes", "Times smaller", "Load, s", "An image, ms", "Top-1, %"]
+    return results.markdown([*heads, "As in torch, %"], lines)
 
 
 def bench_block():
@@ -277,10 +260,7 @@ def bench_block():
         ["seconds", "relative_inertia"]
     ].median()
     sizes = table.groupby("array")["n_array"].first()
-    lines = [
-        "| Array | Weights | Centers | A copy, s | flash1dkmeans, s | Ours, s | Ours, optimal, s |",
-        "| --- " * 7 + "|",
-    ]
+    lines = []
     for array in ("conv4", "fc6", "fc7", "heavy-tailed"):
         for k in (16, 256):
             found = medians.loc[(array, k)]
@@ -289,10 +269,8 @@ def bench_block():
                 _bench_cell(found.loc[peer], other) if peer in found.index else ""
                 for peer in ("ours, weight-distribution", "ours, optimal")
             ]
-            lines.append(
-                f"| {array} | {sizes[array]:,} | {k} | {found.loc['copy', 'seconds']:.2g} "
-                f"| {other['seconds']:.3g} | {' | '.join(ours)} |"
-            )
+            theirs = [f"{found.loc['copy', 'seconds']:.2g}", f"{other['seconds']:.3g}"]
+            lines.append([array, f"{sizes[array]:,}", str(k), *theirs, *ours])
     note = (
         "In parentheses how many times as fast as flash1dkmeans, and its inertia over ours (above "
         "1 ours is better). A copy asks for fresh memory, whose price varies with the system"
@@ -307,7 +285,8 @@ def bench_block():
         f"{gaps['layer'].nunique()} layers and {', '.join(map(str, numbers))} and {last} centers "
         f"({link})"
     )
-    return "\n".join(lines) + f"\n\n{note}. {proven}.\n"
+    heads = ["Array", "Weights", "Centers", "A copy, s", "flash1dkmeans, s", "Ours, s"]
+    return results.markdown([*heads, "Ours, optimal, s"], lines) + f"\n{note}. {proven}.\n"
 
 
 def _bench_cell(ours, other):

@@ -164,6 +164,18 @@ def read_table(experiment, name):
     return frame
 
 
+def markdown(heads, rows):
+    """A Markdown table of texts."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    cells = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def as_known(rows):
+    """Rows of each initialization as it is known: ours is revised, the others are not."""
+    return rows[rows["revise"].astype(bool) == (rows["init"] == "weight-distribution")]
+
+
 def _check_columns(frame, name):
     if name not in COLUMNS:
         raise ValueError(f"unknown table {name!r}; the tables are {', '.join(COLUMNS)}")
@@ -187,9 +199,7 @@ def _cell(value):
 
 
 def _markdown(text):
-    rows = [list(text.columns), ["---"] * text.shape[1], *text.to_numpy().tolist()]
-    lines = (" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows)
-    return "".join(f"| {line} |\n" for line in lines)
+    return markdown(text.columns, text.to_numpy().tolist())
 
 
 _LATEX = str.maketrans(

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from ..results import as_known
 from .style import (
     COLORS,
     INITS,
@@ -177,8 +178,7 @@ def plot_accuracy(accuracy, n_images):
     network = accuracy["network"].iloc[0]
     rows = accuracy[(accuracy["n_images"] == n_images) & (accuracy["network"] == network)]
     clustered = rows[rows["init"] != "float"]
-    usual = clustered["revise"].astype(bool) == (clustered["init"] == "weight-distribution")
-    clustered = clustered[usual]
+    clustered = as_known(clustered)
     converged = [None] if clustered["max_iter"].isna().any() else []
     budgets = [*clustered["max_iter"].dropna().unique(), *converged]
     with drawing():
