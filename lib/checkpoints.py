@@ -51,7 +51,8 @@ def cluster_file(path, n_clusters, *, names=None, at_least=2, progress=iter, **o
     """
     check_n_clusters(n_clusters)
     try:
-        safe_open(Path(path), "numpy")  # checks the header; "pt" would reserve memory for the file
+        with safe_open(Path(path), "numpy"):  # "pt" would reserve memory for the whole file
+            pass  # opening checks the header
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
     tensors = _header(path)

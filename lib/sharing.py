@@ -265,15 +265,26 @@ def _group_size(granularity, group_size):
     return group_size
 
 
-def _channels(model, owner, size):
-    module = model.get_submodule(owner.path)
+def output_axis(module, name="a layer"):
+    """Axis of a layer's weight that its output channels are.
+
+    Raises
+    ------
+    ValueError
+        For a transposed convolution in groups: none is.
+    """
     transposed = isinstance(module, TRANSPOSED)
     if transposed and module.groups > 1:
         raise ValueError(
-            f"layer {owner.layer!r} is a transposed convolution in groups, whose output channels "
-            "have no axis of their own: use granularity='per_tensor'."
+            f"{name} is a transposed convolution in groups, whose weight has no axis of output "
+            "channels: share it by granularity='per_tensor', and do not correct it."
         )
-    return Channels(int(transposed), size)
+    return int(transposed)
+
+
+def _channels(model, owner, size):
+    axis = output_axis(model.get_submodule(owner.path), f"layer {owner.layer!r}")
+    return Channels(axis, size)
 
 
 def _cluster_all(weights, numbers, channels, progress, options):

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax, unfold
 from torch.nn.utils import parametrize
 
 from ..codebook import SharedWeight
-from ..sharing import TRANSPOSED, shared_parameters
+from ..sharing import output_axis, shared_parameters
 from ..vision import torchvision
 
 
@@ -109,12 +109,11 @@ def _shared(layer):
 @torch.no_grad()
 def _correct_layer(layer, ours, theirs):
     """Fit a layer's outputs to the reference's; returns what that makes of the outputs."""
-    if isinstance(layer, TRANSPOSED) and layer.groups > 1:
-        raise ValueError("a transposed convolution in groups has no axis of output channels.")
+    axis = output_axis(layer)
     slope, mean, target = _least_squares(ours, theirs)
     # In half precision, as the file keeps it: a factor needs no more digits.
     slope = slope.half().double()
-    shared, axis = _shared(layer), int(isinstance(layer, TRANSPOSED))
+    shared = _shared(layer)
     factor = slope.float().view([-1 if i == axis else 1 for i in range(shared.labels.dim())])
     shared.scale = factor if shared.scale is None else (shared.scale * factor).half().float()
     if layer.bias is None:

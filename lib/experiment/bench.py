@@ -244,7 +244,7 @@ def measured(function, *arguments):
 
     Memory is that of this process, as Linux counts it; NaN elsewhere.
     """
-    before = _reset_peak()  # after what may be given back was given back, or it hides a rise
+    before = _reset_peak()
     start = time.perf_counter()
     result = function(*arguments)
     seconds = time.perf_counter() - start
@@ -252,14 +252,12 @@ def measured(function, *arguments):
 
 
 def _reset_peak():
+    """Memory now, free memory given back to the system before: kept, it would hide a rise."""
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # of glibc alone
-        return np.nan
-    try:
+        ctypes.CDLL(None).malloc_trim(0)  # of glibc
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
+    except (AttributeError, OSError, TypeError):
         return np.nan
     return _status("VmRSS")
 
