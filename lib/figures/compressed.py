@@ -166,9 +166,9 @@ def plot_allocation(allocation):
                 line[1].plot(bits, whole["top1"], marker + "-", color=color)
                 line[1].vlines(bits, whole["low"], whole["high"], color=color, alpha=0.5)
             line[0].set_xticks(range(len(layers)), layers)
-            line[0].tick_params("x", rotation=90 if narrow() else 0)
+            line[0].tick_params("x", rotation=90)
             line[0].set(title=f"{scope}, {least:.0f} bits on average", ylabel="log2 of the centers")
-            line[1].set(title=scope, xlabel="bits a weight of the budget", ylabel="top-1 (%)")
+            line[1].set(title=scope, xlabel="bits a weight", ylabel="top-1 (%)")
             line[1].set_xlim(least - 0.5, rows["bits"].max() + 0.5)
             line[1].set_xticks(sorted(rows["bits"].unique()))
         handles = [
