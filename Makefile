@@ -47,6 +47,7 @@ figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUM
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib reproduce bench
+	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -c 'from lib import readme; print(readme.bench_block())'
 
 test: lint $(DASK_STAMP) ## style, imports and all tests
 	$(RUN) pytest

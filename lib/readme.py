@@ -273,7 +273,7 @@ def bench_block():
             lines.append([array, f"{sizes[array]:,}", str(k), *theirs, *ours])
     note = (
         "In parentheses how many times as fast as flash1dkmeans, and its inertia over ours (above "
-        "1 ours is better). A copy asks for fresh memory, whose price varies with the system"
+        "1 ours is better). A copy goes into memory that was touched before"
     )
     gaps = results.read_table("bench", "gaps")
     link = "[`gaps.csv`](results/bench/tables/gaps.csv)"
@@ -286,7 +286,20 @@ def bench_block():
         f"({link})"
     )
     heads = ["Array", "Weights", "Centers", "A copy, s", "flash1dkmeans, s", "Ours, s"]
-    return results.markdown([*heads, "Ours, optimal, s"], lines) + f"\n{note}. {proven}.\n"
+    raced = results.markdown([*heads, "Ours, optimal, s"], lines)
+    return f"{raced}\n{note}. {proven}.\n\n{_ratios()}"
+
+
+def _ratios():
+    """What clusterings take beside something simpler: medians, and the least and most."""
+    table, lines = results.read_table("bench", "ratios"), []
+    for (case, beside), rows in table.groupby(["case", "against"], sort=False):
+        times = f"**{rows['ratio'].median():.3g}** [{rows['ratio'].min():.3g}, "
+        times += f"{rows['ratio'].max():.3g}]"
+        sizes = [f"{rows['n_weights'].iloc[0]:,}", str(rows["n_clusters"].iloc[0])]
+        lines.append([case, *sizes, f"{rows['seconds'].median():.2g}", beside, times])
+    heads = ["Clustered", "Weights", "Centers", "Ours, s", "Beside", "Times its seconds"]
+    return results.markdown(heads, lines)
 
 
 def _bench_cell(ours, other):

@@ -49,6 +49,7 @@ COLUMNS = {
     "bytes": "{:,.0f}".format,
     "ratio": "{:.2f}".format,
 }
+TOTALS = ("n_weights", "bytes_before", "label_bytes", "codebook_bytes", "bytes")
 PARTS = ("centers", "labels", "counts", "scale")
 WRONG = (SafetensorError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REST = ("exact", "float16")
@@ -170,29 +171,38 @@ def describe(path):
     list of dict
         For each clustered weight ``layer, n_weights, n_clusters, coding, entropy`` (bits a label,
         where labels are entropy-coded), ``bytes_before, label_bytes, codebook_bytes, bytes,
-        bits_per_weight, ratio``; then one of the rest and one of the whole file, with the header.
+        bits_per_weight, ratio``; then totals of all convolutions (where there are linear layers as
+        well) and of all layers; then the rest, the header and the whole file.
 
     Raises
     ------
     FileError
     """
     with _opened(path) as file:
-        rows = [file.row(name) for name in file.layers]
+        layers = {name: file.row(name) for name in file.layers}
+        kernels = [row for name, row in layers.items() if len(file.layers[name]["shape"]) > 2]
         rest = sum(file.tensor(name).nbytes for name in file.plain)
-        header = Path(path).stat().st_size - rest - sum(row["bytes"] for row in rows)
-    rows.append({"layer": "everything else", "bytes_before": rest, "bytes": rest})
-    rows.append({"layer": "header", "bytes_before": 0, "bytes": header})
-    total = {
-        key: sum(row.get(key, 0) for row in rows)
-        for key in ("n_weights", "bytes_before", "label_bytes", "codebook_bytes", "bytes")
-    }
-    rows.append({"layer": "the whole file", **total})
+    every = list(layers.values())
+    shared = _total("all layers", every)
+    header = Path(path).stat().st_size - rest - shared["bytes"]
+    others = [
+        {"layer": "everything else", "bytes_before": rest, "bytes": rest},
+        {"layer": "header", "bytes_before": 0, "bytes": header},
+    ]
+    whole = _total("the whole file", [*every, *others])
+    scopes = [_total("all convolutions", kernels)] if 0 < len(kernels) < len(every) else []
+    rows = [*every, *scopes, shared, *others, whole]
     for row in rows:
         if row.get("n_weights"):
             row["bits_per_weight"] = 8 * row["bytes"] / row["n_weights"]
         if row["bytes_before"]:
             row["ratio"] = row["bytes_before"] / row["bytes"]
     return rows
+
+
+def _total(name, rows):
+    """The size table's row of several."""
+    return {"layer": name} | {key: sum(row.get(key, 0) for row in rows) for key in TOTALS}
 
 
 def size_table(path):

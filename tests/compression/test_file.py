@@ -137,6 +137,12 @@ def test_what_half_precision_cannot_hold_is_not_saved_in_it(tmp_path):
 def test_the_size_table_adds_up(path):
     rows = {row["layer"]: row for row in describe(path)}
     whole = rows.pop("the whole file")
+    scopes = [rows.pop(name) for name in ("all convolutions", "all layers")]
+    layers = [row for row in rows.values() if row.get("n_weights")]
+    for scope, parts in zip(scopes, ([rows["convolution"], rows["up"]], layers), strict=True):
+        assert scope["n_weights"] == sum(row["n_weights"] for row in parts)
+        assert scope["bytes"] == sum(row["bytes"] for row in parts)
+        assert scope["ratio"] == pytest.approx(4 * scope["n_weights"] / scope["bytes"])
     assert whole["bytes"] == path.stat().st_size == sum(row["bytes"] for row in rows.values())
     up = rows["up"]
     assert (up["n_weights"], up["n_clusters"], up["coding"]) == (4 * 6 * 9, 8, "3 bits")
