@@ -9,6 +9,7 @@ import torch
 
 from .engine import FEW, BinnedWeights, SortedWeights, has_bins, passes_over, threads
 from .engine.keys import thresholds
+from .engine.passes import count_sound
 from .initialization import INITIALIZATIONS
 from .lloyd import lloyd_in_order
 
@@ -303,10 +304,10 @@ def _importance(sample_weight, weights):
             "that of the weights."
         )
     importance = importance.reshape(-1)
-    parts = threads.split(importance)
-    extremes = np.array(threads.run(lambda part: (part.min(), part.max()), parts))
-    for bad in extremes[~((extremes >= 0) & np.isfinite(extremes))]:
+    sound, positive = np.sum(threads.run(count_sound, threads.split(importance)), axis=0)
+    if sound < len(importance):
+        bad = importance[~((importance >= 0) & np.isfinite(importance))][0]
         raise ValueError(f"sample_weight holds {bad}: it must be finite and not negative.")
-    if not extremes.any():
+    if not positive:
         raise ValueError("sample_weight is 0 everywhere: give at least one weight importance.")
     return importance

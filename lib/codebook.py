@@ -56,8 +56,9 @@ class SharedWeight(nn.Module):
             weight = weight / self.scale
         n_codebooks = 1 if self.channels is None else self.channels.n_groups(self.labels.shape)
         sums = weight.new_zeros(n_codebooks * self.n_clusters, dtype=torch.float64)
-        sums.index_add_(0, self._index(), weight.detach().flatten().double())
-        counts = torch.bincount(self._index(), minlength=len(sums))
+        index = self._index()
+        sums.index_add_(0, index, weight.detach().flatten().double())
+        counts = torch.bincount(index, minlength=len(sums))
         means = (sums / counts).view(n_codebooks, -1)
         largest = means.nan_to_num(-torch.inf).max(dim=1, keepdim=True).values
         means = torch.where(counts.view_as(means) > 0, means, largest).to(weight.dtype)

@@ -387,10 +387,15 @@ def _install(model, owners, shared, centers):
     for module, attribute in tied:
         # Parametrizing overwrites the parameter: give it another until both are done.
         setattr(module, attribute, nn.Parameter(parameter.detach().clone()))
+    # Torch asks for the codebook of the weights, which is known: computing it takes twice as long
+    # as clustering did, and many times the memory.
+    known = centers.detach().to(parameter)
+    shared.right_inverse = lambda weight: known.clone()
     for module, attribute in (first, *tied):
         _own_class(module)
         parametrize.register_parametrization(module, attribute, shared)
         module.parametrizations[attribute].original = parameter
+    del shared.right_inverse
     with torch.no_grad():
         parameter.copy_(centers)
 

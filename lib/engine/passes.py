@@ -4,10 +4,13 @@ A *leaf* is what floats share that differ in their last bits alone, their *remai
 remainders are numbered so that they ascend with the floats; -0.0 stands just below 0.0.
 """
 
+import functools
+
 import numpy as np
 from numba import njit
 
 from . import threads
+from .radix import sort_keys
 
 SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
 INFINITE = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # bits of infinity
@@ -58,12 +61,12 @@ class Passes:
 
         packed, masses = zip(*threads.run(of_part, self.parts), strict=True)
         packed = [tallies.reshape(-1, 2) for tallies in packed]
-        found = np.flatnonzero(np.any([tallies[:, 0] for tallies in packed], axis=0))
-        leaves = _in_order(found, self.n_leaves)
-        order = np.argsort(leaves)
-        self.found = found[order]  # numbered by their bits
+        found = np.flatnonzero(functools.reduce(np.bitwise_or, [part[:, 0] for part in packed]))
+        negative = np.searchsorted(found, self.n_leaves // 2)  # where the sign's bit is set
+        self.found = np.concatenate([found[negative:][::-1], found[:negative]])  # by their bits
+        leaves = _in_order(self.found, self.n_leaves)
         sums = sum(_unpacked(tallies[self.found]) for tallies in packed)
-        return leaves[order], *sums, sum(m[self.found] for m in masses).T if weighted else None
+        return leaves, *sums, sum(m[self.found] for m in masses).T if weighted else None
 
     def gather(self, chosen):
         """Remainders of the weights of chosen leaves, and their masses: leaf by leaf, ascending.
@@ -87,19 +90,13 @@ class Passes:
                 masses = np.empty(len(keys))
             mass = None if masses is None else self.sample_weight[part]
             number = gather(self.bits[part], mass, self.top, self.shift, wanted, keys, masses)
-            return keys[:number].copy(), None if masses is None else masses[:number].copy()
+            return keys[:number], None if masses is None else masses[:number]
 
         keys, masses = zip(*threads.run(of_part, self.parts), strict=True)
         keys, rest = np.concatenate(keys), np.uint32((1 << self.shift) - 1)
-        if self.sample_weight is None:
-            return (np.sort(keys) & rest).astype(np.uint16), None
-        # Sorting numbers with their places behind them is faster than sorting places.
-        both = np.sort(
-            keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
-        )
-        order = both & np.uint64(0xFFFFFFFF)
-        members = (both >> np.uint64(32)).astype(np.uint32) & rest
-        return members.astype(np.uint16), np.concatenate(masses)[order]
+        masses = None if self.sample_weight is None else np.concatenate(masses)
+        sort_keys(keys, masses)
+        return (keys & rest).astype(np.uint16), masses
 
     def label(self, keys, dtype):
         """Number of keys at or below that of each weight, of the given dtype.
@@ -157,6 +154,16 @@ def _key(bits, top):
     """Number that ascends with the floats: its bits flipped, or the sign alone if positive."""
     flipped = bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
     return flipped & ((np.uint64(2) << top) - np.uint64(1))
+
+
+@njit(cache=True, nogil=True)
+def count_sound(importance):
+    """How many are finite and not negative, and how many are positive."""
+    sound, positive = 0, 0
+    for i in range(len(importance)):
+        sound += (importance[i] >= 0) & (importance[i] < np.inf)
+        positive += importance[i] > 0
+    return sound, positive
 
 
 @njit(cache=True, nogil=True)
