@@ -50,10 +50,10 @@ bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench
 	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -c 'from lib import readme; print(readme.bench_block())'
 
 test: lint $(DASK_STAMP) ## style, imports and all tests
-	$(RUN) pytest
+	$(RUN) pytest -n 2
 
 test-fast: lint $(DASK_STAMP) ## the same without the slow tests
-	$(RUN) pytest -m 'not slow'
+	$(RUN) pytest -n 2 -m 'not slow'
 
 lab: $(STAMP) ## JupyterLab on notebooks/explore.ipynb, and all the others
 	$(RUN) jupyter lab --notebook-dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
