@@ -120,13 +120,16 @@ def label_tables(keys, shift, n_leaves, dtype):
 
     `cuts` are remainders: past the last where no key parts the leaf, `SEVERAL` where some do.
     """
-    base = np.bincount(-(-keys >> shift), minlength=n_leaves + 1)[:n_leaves]
+    ends = np.minimum(-(-keys >> shift), n_leaves)
+    base = np.repeat(
+        np.arange(len(keys) + 1).astype(dtype), np.diff(ends, prepend=0, append=n_leaves)
+    )
     cuts = np.full(n_leaves, 1 << shift, np.uint16)
     parted = keys[keys & ((1 << shift) - 1) > 0]
     cuts[parted >> shift] = parted & ((1 << shift) - 1)
     leaves, counts = np.unique(parted >> shift, return_counts=True)
     cuts[leaves[counts > 1]] = SEVERAL
-    return np.cumsum(base, dtype=dtype), cuts
+    return base, cuts
 
 
 def _unpacked(tallies):
