@@ -11,8 +11,6 @@ REFERENCE = "full"  # the experiment with whose tables those of others are compa
 COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
 
 OF_USERS = ("models",)  # tables of models that are not the study's: none are committed
-# Tables that were not there yet when the results of their experiment were committed.
-PENDING = ("ratios",)
 
 # For each table: what identifies a row, and for each compared column the tolerance
 # (absolute, relative). A tolerance of None asks for equal text. Seconds are never compared.

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import platform
+import threading
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from .. import provenance, results
 
 _FILES = ("data/SHA256SUMS", "requirements.txt")
+_PARSING = threading.Lock()  # two threads that parse at once may fail in CPython 3.11
 _NAMING = ("models", "arch", "root")  # parameters that name checkpoints, modules and pictures
 
 
@@ -120,7 +122,9 @@ def imported_modules(notebook):
 def _imports(source, package):
     """Files of ``lib`` that a piece of Python names in its import statements."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    with _PARSING:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
