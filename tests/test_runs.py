@@ -239,9 +239,10 @@ def test_values_arrive_exactly_and_the_run_is_recorded(repository, capfd):
     text = json.dumps(values).replace("1e-05", "1.0e-05")  # JSON is YAML
     set_parameters(repository, text)
     runs.reproduce("toy")
-    out = capfd.readouterr().out
+    out, errors = capfd.readouterr()
     assert "01-first  done in" in out
     assert "a line of progress" in out
+    assert "unknown parameter" not in out + errors  # as papermill says of limit
     folder = repository / "results/toy"
     expected = [0, 1e-05, values["name"], [None, 7], 3]
     assert (folder / "tables/table-x.csv").read_text() == repr(expected)

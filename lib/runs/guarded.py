@@ -5,6 +5,7 @@ to watch; the others are papermill's.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -25,6 +26,12 @@ def _watch(parent):
     os._exit(1)
 
 
+def _is_news(record):
+    """Parameters were checked before: those of a type like `str | None` papermill cannot read."""
+    return "unknown parameter" not in record.getMessage()
+
+
 if __name__ == "__main__":
+    logging.getLogger("papermill").addFilter(_is_news)
     threading.Thread(target=_watch, args=(int(sys.argv.pop(1)),), daemon=True).start()
     papermill()
