@@ -139,6 +139,7 @@ def _compare(name, ours, theirs):
             ]
             for column, tolerance in tolerances.items()
         },
+        index=both.index,
         dtype=bool,
     )
     found = {

@@ -166,6 +166,15 @@ def test_repeated_keys_are_compared_in_their_order(root, capsys):
     assert (found["shared"], found["agree"]) == (3, 2)
 
 
+def test_rows_of_which_nothing_is_compared_agree(root, capsys):
+    """Seconds are not: what differs in them alone is alike."""
+    row = dict.fromkeys(results.COLUMNS["ratios"], 1)
+    for name in ("smoke", comparison.REFERENCE):
+        results.write_table(pd.DataFrame([row | {"repeat": i} for i in range(3)]), name, "ratios")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
+    assert (found["shared"], found["agree"]) == (3, 3)
+
+
 def test_rows_of_a_classifier_trained_otherwise_are_not_compared(root, capsys):
     layers = pd.DataFrame({"layer": ["conv1", "fc6"], "weight": 0.0, "density": 1.0})
     for name, given in (("smoke", {"epochs": 1}), (comparison.REFERENCE, {"n_test": 10_000})):
