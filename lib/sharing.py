@@ -391,11 +391,13 @@ def _install(model, owners, shared, centers):
     # as clustering did, and many times the memory.
     known = centers.detach().to(parameter)
     shared.right_inverse = lambda weight: known.clone()
-    for module, attribute in (first, *tied):
-        _own_class(module)
-        parametrize.register_parametrization(module, attribute, shared)
-        module.parametrizations[attribute].original = parameter
-    del shared.right_inverse
+    try:
+        for module, attribute in (first, *tied):
+            _own_class(module)
+            parametrize.register_parametrization(module, attribute, shared)
+            module.parametrizations[attribute].original = parameter
+    finally:
+        del shared.right_inverse
     with torch.no_grad():
         parameter.copy_(centers)
 
