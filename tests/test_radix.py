@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -11,6 +11,7 @@ from lib.engine.radix import order_of_floats, sort_floats, sort_keys
 floats = hnp.arrays(np.float32, st.integers(0, 300), elements=st.floats(width=32, allow_nan=False))
 
 
+@settings(deadline=None)  # the first call compiles
 @given(floats)
 def test_floats_are_sorted_and_those_given_stay(values):
     before = values.copy()
@@ -18,6 +19,7 @@ def test_floats_are_sorted_and_those_given_stay(values):
     assert np.array_equal(values.view(np.uint32), before.view(np.uint32))
 
 
+@settings(deadline=None)  # the first call compiles
 @given(floats)
 def test_the_order_of_floats_is_stable(values):
     assert np.array_equal(order_of_floats(values), np.argsort(values, kind="stable"))
