@@ -398,8 +398,6 @@ def _install(model, owners, shared, centers):
             module.parametrizations[attribute].original = parameter
     finally:
         del shared.right_inverse
-    with torch.no_grad():
-        parameter.copy_(centers)
 
 
 def _own_class(module):

@@ -22,6 +22,24 @@ def bits_of(keys, width):
 
 
 @njit(inline="always")
+def key_of(bits, top):
+    """Key of a float's bits, both uint64: these flipped, or the sign alone if positive.
+
+    `top` is the sign's place.
+    """
+    flipped = bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
+    return flipped & ((np.uint64(2) << top) - np.uint64(1))
+
+
+@njit(inline="always")
+def bits_of_key(key, top):
+    """What `key_of` made the key of."""
+    negative = np.uint64(1) - (key >> top)
+    flipped = key ^ ((np.uint64(0) - negative) | (np.uint64(1) << top))
+    return flipped & ((np.uint64(2) << top) - np.uint64(1))
+
+
+@njit(inline="always")
 def nearer(weight, low, high):
     """Whether a weight is strictly nearer to `high` than to `low`.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from . import threads
+from .keys import key_of
 from .radix import sort_keys
 
 SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
@@ -152,13 +153,6 @@ def _by_bits(table):
     return np.concatenate([positive, negative[::-1]])
 
 
-@njit(inline="always")
-def _key(bits, top):
-    """Number that ascends with the floats: its bits flipped, or the sign alone if positive."""
-    flipped = bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
-    return flipped & ((np.uint64(2) << top) - np.uint64(1))
-
-
 @njit(cache=True, nogil=True)
 def count_sound(importance):
     """How many are finite and not negative, and how many are positive."""
@@ -196,7 +190,7 @@ def tally(bits, mass, top, shift, infinite, packed, masses):
         if mass is not None:  # noqa: SIM102  # Numba leaves out what follows only then
             if mass[i] == 0 and (word & magnitude) < infinite:
                 continue
-        leaf, remainder = word >> shift, _key(word, top) & rest
+        leaf, remainder = word >> shift, key_of(word, top) & rest
         packed[leaf << np.uint64(1)] += one + remainder
         packed[(leaf << np.uint64(1)) + np.uint64(1)] += remainder * remainder
         if masses is not None:
@@ -216,7 +210,7 @@ def gather(bits, mass, top, shift, wanted, keys, masses):
     for i in range(len(bits)):
         word = np.uint64(bits[i])
         if wanted[word >> shift]:
-            keys[number] = _key(word, top)
+            keys[number] = key_of(word, top)
             if mass is not None:
                 masses[number] = mass[i]
                 number -= mass[i] == 0
@@ -230,7 +224,7 @@ def label(bits, top, shift, base, cuts, keys, labels):
     top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
     for i in range(len(bits)):
         word = np.uint64(bits[i])
-        leaf, key = word >> shift, _key(word, top)
+        leaf, key = word >> shift, key_of(word, top)
         if cuts[leaf] == SEVERAL:
             number = 0
             while number < len(keys) and keys[number] <= np.int64(key):

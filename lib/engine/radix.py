@@ -3,6 +3,9 @@
 import numpy as np
 from numba import njit
 
+from .keys import bits_of_key, key_of
+
+TOP = np.uint64(31)  # the sign's place
 DIGITS = 4  # of 8 bits: an even number, so that what is sorted ends where it began
 
 
@@ -10,9 +13,9 @@ def sort_floats(values):
     """A sorted copy of a float32 or float64 array; NaNs come first or last, by their sign."""
     if values.dtype != np.float32:
         return np.sort(values)
-    keys = _keys_of(values)
+    keys = _keys(values)
     sort_keys(keys)
-    _turn(keys, keys, False)
+    _to_bits(keys)
     return keys.view(np.float32)
 
 
@@ -21,7 +24,7 @@ def order_of_floats(values):
     if values.dtype != np.float32:
         return np.argsort(values, kind="stable")
     places = np.arange(len(values), dtype=np.uint32)
-    sort_keys(_keys_of(values + np.float32(0)), places)  # -0.0 becomes 0.0, its equal
+    sort_keys(_keys(values + np.float32(0)), places)  # -0.0 becomes 0.0, its equal
     return places
 
 
@@ -31,19 +34,22 @@ def sort_keys(keys, others=None):
     _sort(keys, others, np.empty_like(keys), np.empty_like(others))
 
 
-def _keys_of(values):
+def _keys(values):
     keys = np.empty(len(values), np.uint32)
-    _turn(np.ascontiguousarray(values).view(np.uint32), keys, True)
+    _to_keys(np.ascontiguousarray(values).view(np.uint32), keys)
     return keys
 
 
 @njit(cache=True, nogil=True)
-def _turn(words, turned, to_keys):
-    """From the bits of floats to `keys` in their order, or back."""
-    sign, all_ = np.uint32(0x80000000), np.uint32(0xFFFFFFFF)
-    for i in range(len(words)):
-        negative = (words[i] >= sign) == to_keys
-        turned[i] = words[i] ^ (all_ if negative else sign)
+def _to_keys(bits, keys):
+    for i in range(len(bits)):
+        keys[i] = key_of(np.uint64(bits[i]), TOP)
+
+
+@njit(cache=True, nogil=True)
+def _to_bits(keys):
+    for i in range(len(keys)):
+        keys[i] = bits_of_key(np.uint64(keys[i]), TOP)
 
 
 @njit(cache=True, nogil=True)

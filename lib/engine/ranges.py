@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from .keys import nearer
+from .keys import bits_of_key, nearer
 
 BLOCK = 256  # sorted weights in a leaf of the tree
 STRIDE = 64  # members that are summed together
@@ -312,4 +312,4 @@ def decode(order, leaves, bits):
             if remainder < 0:
                 remainder = np.int64(order.members[order.place[i] + j])
             key = leaves[i] << order.shift | remainder
-            bits[start + j] = key - 0x80000000 if key >= 0x80000000 else 0xFFFFFFFF - key
+            bits[start + j] = bits_of_key(np.uint64(key), np.uint64(31))
