@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .keys import bits_of, keys_of
+from .keys import bits_of, floats_of_keys, keys_of
 from .ranges import Leaves, decode, member_sums, range_sums, ranks, sum_tree
 
 FINE = 1 << 10  # a leaf may hold one of so many weights
@@ -173,9 +173,9 @@ class BinnedWeights:
             return np.repeat(values, np.diff(self.starts)).astype(dtype or np.float32)
         if (unknown := mixed & (self.place < 0)).any():
             self._look_up(unknown)
-        bits = np.empty(len(self), np.uint32)
-        decode(self.order, self.leaf, bits)
-        return np.asarray(bits.view(np.float32), dtype)
+        keys = np.empty(len(self), np.uint32)
+        decode(self.order, self.leaf, keys)
+        return np.asarray(floats_of_keys(keys), dtype)
 
     def distinct(self, at_most):
         """The distinct weights, ascending, float64; None if there are more than `at_most`."""

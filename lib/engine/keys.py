@@ -5,14 +5,35 @@ for negative floats, so that keys ascend with the floats; -0.0 comes just before
 """
 
 import numpy as np
-from numba import njit
+
+from .compiled import inlined, inner, kernel
+
+SIGN = np.int32(-(2**31))  # the sign alone
+
+
+def float_keys(values):
+    """Keys of float32 values, uint32."""
+    bits = np.ascontiguousarray(values).view(np.int32)
+    keys = bits >> 31  # -1 where negative
+    keys |= SIGN
+    keys ^= bits
+    return keys.view(np.uint32)
+
+
+def floats_of_keys(keys):
+    """The float32 values of uint32 keys."""
+    keys = keys.view(np.int32)
+    bits = ~keys
+    bits >>= 31
+    bits |= SIGN
+    bits ^= keys
+    return bits.view(np.float32)
 
 
 def keys_of(thresholds):
     """Keys of float32 thresholds, int64: of 0.0 that of -0.0, so that both are at or above it."""
-    bits = np.ascontiguousarray(thresholds, np.float32).view(np.uint32).astype(np.int64)
-    bits[bits == 0] = 0x80000000
-    return np.where(bits >= 0x80000000, 0xFFFFFFFF - bits, bits + 0x80000000)
+    values = np.asarray(thresholds, np.float32)
+    return float_keys(np.where(values == 0, np.float32(-0.0), values)).astype(np.int64)
 
 
 def bits_of(keys, width):
@@ -21,7 +42,7 @@ def bits_of(keys, width):
     return np.where(keys >= sign, keys - sign, 2 * sign - 1 - keys)
 
 
-@njit(inline="always")
+@inlined
 def key_of(bits, top):
     """Key of a float's bits, both uint64: these flipped, or the sign alone if positive.
 
@@ -31,15 +52,7 @@ def key_of(bits, top):
     return flipped & ((np.uint64(2) << top) - np.uint64(1))
 
 
-@njit(inline="always")
-def bits_of_key(key, top):
-    """What `key_of` made the key of."""
-    negative = np.uint64(1) - (key >> top)
-    flipped = key ^ ((np.uint64(0) - negative) | (np.uint64(1) << top))
-    return flipped & ((np.uint64(2) << top) - np.uint64(1))
-
-
-@njit(inline="always")
+@inlined
 def nearer(weight, low, high):
     """Whether a weight is strictly nearer to `high` than to `low`.
 
@@ -71,13 +84,13 @@ def thresholds(centers, dtype):
     return found
 
 
-@njit(cache=True)
+@kernel
 def _thresholds(centers, found):
     for j in range(len(found)):
         found[j] = _first_nearer(centers[j], centers[j + 1], found.itemsize == 4)
 
 
-@njit(cache=True)
+@inner
 def _first_nearer(low, high, single):
     """Bisection over the places of all floats in order, from -inf to inf.
 
@@ -95,7 +108,7 @@ def _first_nearer(low, high, single):
     return _float_at(place, single)
 
 
-@njit(cache=True)
+@inner
 def _float_at(place, single):
     """The float32 or float64 at a place, as float64."""
     if single:

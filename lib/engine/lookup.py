@@ -1,9 +1,9 @@
 """Weights from codebook and labels, and the sum of what belongs to each label; compiled."""
 
 import numpy as np
-from numba import njit
 
 from . import threads
+from .compiled import kernel
 from .ordered import label_floats
 
 LANES = 4  # sums kept apart, so that a run of equal labels does not wait for itself
@@ -76,13 +76,13 @@ def sum_by_label(values, labels, n_labels):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look_up(centers, labels, weights):
     for i in range(len(labels)):
         weights[i] = centers[labels[i]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum_by_label(values, labels, n_labels):
     sums = np.zeros((LANES, n_labels))
     whole = len(values) - len(values) % LANES

@@ -1,17 +1,16 @@
 """`lib.lloyd` over weights in order, compiled: an iteration is k searches and sums of ranges.
 
 Step by step this is what `lib.lloyd.lloyd` does with all weights at hand, and tests hold both to
-the same path. Compiled, since an iteration takes less than Python's calls around it; in plain
-loops, which Numba compiles in a fraction of the time of NumPy's words.
+the same path. Compiled, since an iteration takes less than Python's calls around it.
 """
 
 import numpy as np
-from numba import njit
 
+from .compiled import inner, kernel
 from .ranges import add_range, all_known, rank
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def iterate(order, masses, centers, revise, max_iter, tol):
     """Iterate assignment and means from the given centers.
 
@@ -38,8 +37,11 @@ def iterate(order, masses, centers, revise, max_iter, tol):
     converged : bool
     """
     k, origin = len(centers), order.origin
-    centers, sums, old = centers.copy(), np.zeros((k, 3)), np.full(k, np.nan)
-    bounds, before = np.full(k + 1, -1), np.full(k + 1, -1)
+    centers, sums, old = centers.copy(), np.zeros((k, 3)), np.empty(k)
+    bounds, before = np.empty(k + 1, np.int64), np.empty(k + 1, np.int64)
+    for j in range(k):
+        old[j], before[j] = np.nan, -1
+    before[k] = -1
     _assign(order, masses, centers, old, bounds, before, sums)
     log = np.zeros((16, 2))  # inertia, and splits tried
     log[0, 0] = _inertia(sums, centers, origin)
@@ -64,7 +66,7 @@ def iterate(order, masses, centers, revise, max_iter, tol):
     return centers, bounds, log[: n_iter + 1], converged
 
 
-@njit
+@inner
 def _longer(log):
     longer = np.zeros((2 * len(log), 2))
     for i in range(len(log)):
@@ -72,7 +74,7 @@ def _longer(log):
     return longer
 
 
-@njit(error_model="numpy")
+@inner
 def _assign(order, masses, centers, old, bounds, before, sums):
     """Bounds of the cells, and their sums; whether any moved.
 
@@ -99,20 +101,20 @@ def _assign(order, masses, centers, old, bounds, before, sums):
     return moved
 
 
-@njit(error_model="numpy")
+@inner
 def _means(sums, otherwise, origin, means):
     """Mean of each cell, or of its part; `otherwise` where it is empty."""
     for j in range(len(means)):
         means[j] = origin + sums[j, 1] / sums[j, 0] if sums[j, 0] > 0 else otherwise[j]
 
 
-@njit(error_model="numpy")
+@inner
 def _inertia_of(sums, j, offset):
     found = sums[j, 2] + offset * (offset * sums[j, 0] - 2 * sums[j, 1])
     return found if found > 0 else 0.0
 
 
-@njit(error_model="numpy")
+@inner
 def _inertia(sums, centers, origin):
     total = 0.0
     for j in range(len(centers)):
@@ -120,13 +122,13 @@ def _inertia(sums, centers, origin):
     return total
 
 
-@njit(error_model="numpy")
+@inner
 def _between(mass_a, mean_a, mass_b, mean_b):
     mass = mass_a + mass_b
     return mass_a * mass_b / mass * (mean_a - mean_b) ** 2 if mass > 0 else 0.0
 
 
-@njit(error_model="numpy")
+@inner
 def _revise(order, masses, means, bounds, sums):
     """Free one center where another cell needs it more: changes the means; whether it tried."""
     k, origin = len(means), order.origin
@@ -179,7 +181,7 @@ def _revise(order, masses, means, bounds, sums):
     return True
 
 
-@njit
+@inner
 def _sort(values):
     """By insertion: they are nearly sorted."""
     for i in range(1, len(values)):

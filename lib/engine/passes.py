@@ -7,15 +7,17 @@ remainders are numbered so that they ascend with the floats; -0.0 stands just be
 import functools
 
 import numpy as np
-from numba import njit
 
 from . import threads
-from .keys import key_of
+from .compiled import kernel
+from .keys import floats_of_keys, key_of
+from .ordered import label_floats
 from .radix import sort_keys
 
 SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
 INFINITE = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # bits of infinity
 COUNT = 38  # a tally holds the count above this bit and the sum of remainders below
+FEW_THRESHOLDS = 32  # comparing with each is faster than tables of leaves
 SEVERAL = 0xFFFF  # the cut of a leaf that several thresholds cut
 
 
@@ -96,8 +98,8 @@ class Passes:
         keys, masses = zip(*threads.run(of_part, self.parts), strict=True)
         keys, rest = np.concatenate(keys), np.uint32((1 << self.shift) - 1)
         masses = None if self.sample_weight is None else np.concatenate(masses)
-        sort_keys(keys, masses)
-        return (keys & rest).astype(np.uint16), masses
+        keys, along = sort_keys(keys, masses)
+        return (keys & rest).astype(np.uint16), None if masses is None else along
 
     def label(self, keys, dtype):
         """Number of keys at or below that of each weight, of the given dtype.
@@ -105,13 +107,18 @@ class Passes:
         `keys` are int64, ascending: a leaf times 2 ** shift, plus a remainder.
         """
         labels = np.empty(self.n_labels, dtype)
+        parts = threads.parts(len(labels), at_most=1 << 20)
+        if self.kind == "float32" and len(keys) <= FEW_THRESHOLDS:
+            floats, cuts = self.bits.view(np.float32), floats_of_keys(keys.astype(np.uint32))
+            threads.run(lambda part: label_floats(floats[part], cuts, labels[part]), parts)
+            return labels
         base, cuts = label_tables(keys, self.shift, self.n_leaves, dtype)
         base, cuts = _by_bits(base), _by_bits(cuts)
         threads.run(
             lambda part: label(
                 self.bits[part], self.top, self.shift, base, cuts, keys, labels[part]
             ),
-            threads.parts(len(labels), at_most=1 << 20),
+            parts,
         )
         return labels
 
@@ -153,7 +160,7 @@ def _by_bits(table):
     return np.concatenate([positive, negative[::-1]])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_sound(importance):
     """How many are finite and not negative, and how many are positive."""
     sound, positive = 0, 0
@@ -163,7 +170,7 @@ def count_sound(importance):
     return sound, positive
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tally(bits, mass, top, shift, infinite, packed, masses):
     """Count the weights of each leaf and sum their remainders and the squares of those.
 
@@ -200,7 +207,7 @@ def tally(bits, mass, top, shift, infinite, packed, masses):
             masses[leaf, 2] += moment * np.float64(remainder)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(bits, mass, top, shift, wanted, keys, masses):
     """Write keys and masses of the weights of wanted leaves; how many there are with a mass.
 
@@ -218,7 +225,7 @@ def gather(bits, mass, top, shift, wanted, keys, masses):
     return number
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def label(bits, top, shift, base, cuts, keys, labels):
     """Number of keys at or below that of each weight; `base` and `cuts` are numbered by bits."""
     top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)

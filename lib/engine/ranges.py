@@ -7,15 +7,13 @@ outlier. They are of mass, mass * value and mass * value ** 2, of values about a
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
-from .keys import bits_of_key, nearer
+from .compiled import inner, kernel
+from .keys import nearer
 
 BLOCK = 256  # sorted weights in a leaf of the tree
 STRIDE = 64  # members that are summed together
-
-# Written in plain loops and shifts: Numba takes seconds to compile what NumPy says in a word.
 
 
 class Sorted(NamedTuple):
@@ -174,7 +172,7 @@ def _add_leaves(order, masses, start, stop, sums):
     add_nodes(order.tree, low, high, sums)
 
 
-@njit(error_model="numpy")
+@inner
 def _leaf_of(first, rank):
     """The last leaf that begins at or before a rank."""
     low, high = 0, len(first) - 1
@@ -187,7 +185,7 @@ def _leaf_of(first, rank):
     return low
 
 
-@njit(error_model="numpy")
+@inner
 def _add_part(order, masses, leaf, start, stop, sums):
     """Add the sums over part of a leaf's weights."""
     first, place, pure = order.first[leaf], order.place[leaf], order.pure[leaf]
@@ -209,7 +207,7 @@ def _add_part(order, masses, leaf, start, stop, sums):
     sums[2] += part[0] * offset * offset + 2 * offset * step * part[1] + step * step * part[2]
 
 
-@njit(error_model="numpy")
+@inner
 def _add_members(order, masses, start, stop, sums):
     left, right = (start + STRIDE - 1) // STRIDE, stop // STRIDE  # the whole strides between
     if left > right:
@@ -223,7 +221,7 @@ def _add_members(order, masses, start, stop, sums):
     add_weights(order.members, masses, 0.0, tail, stop, sums)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def member_sums(members, masses):
     """Sums over every `STRIDE` members, remainders for values; float64 (blocks, 3)."""
     sums = np.zeros((len(members) // STRIDE, 3))
@@ -232,7 +230,7 @@ def member_sums(members, masses):
     return sums
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _fill(tree):
     for i in range((len(tree) >> 1) - 1, 0, -1):
         for j in range(3):
@@ -249,7 +247,7 @@ def sum_tree(leaves):
     return tree
 
 
-@njit(error_model="numpy")
+@inner
 def add_nodes(tree, start, stop, sums):
     """Add the leaves of a tree from `start` to `stop` to `sums`."""
     left, right = start + (len(tree) >> 1), stop + (len(tree) >> 1)
@@ -265,7 +263,7 @@ def add_nodes(tree, start, stop, sums):
         left, right = left >> 1, right >> 1
 
 
-@njit(error_model="numpy")
+@inner
 def add_weights(weights, masses, origin, start, stop, sums):
     """Add weights from `start` to `stop` to `sums`, one by one."""
     for i in range(start, stop):
@@ -276,7 +274,7 @@ def add_weights(weights, masses, origin, start, stop, sums):
         sums[2] += mass * value * value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def block_sums(weights, masses, origin, start, stop, blocks):
     """Sums of the blocks from `start` to `stop`, into `blocks`, float64 of shape (m, 3)."""
     for b in range(start, stop):
@@ -284,7 +282,7 @@ def block_sums(weights, masses, origin, start, stop, blocks):
         add_weights(weights, masses, origin, b * BLOCK, end, blocks[b])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def ranks(order, values):
     """Number of weights at or below each value; int64."""
     found = np.empty(len(values), np.int64)
@@ -293,7 +291,7 @@ def ranks(order, values):
     return found
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def range_sums(order, masses, starts, stops):
     """Sums from each rank to another; float64 of shape (q, 3)."""
     sums = np.zeros((len(starts), 3))
@@ -302,14 +300,13 @@ def range_sums(order, masses, starts, stops):
     return sums
 
 
-@njit(cache=True, error_model="numpy")
-def decode(order, leaves, bits):
-    """Bits of all float32 weights in order, from leaves that are pure or known."""
+@kernel
+def decode(order, leaves, keys):
+    """Keys of all float32 weights in order, from leaves that are pure or known."""
     for i in range(len(leaves)):
         start, stop = order.first[i], order.first[i + 1]
         for j in range(stop - start):
             remainder = np.int64(order.pure[i])
             if remainder < 0:
                 remainder = np.int64(order.members[order.place[i] + j])
-            key = leaves[i] << order.shift | remainder
-            bits[start + j] = bits_of_key(np.uint64(key), np.uint64(31))
+            keys[start + j] = leaves[i] << order.shift | remainder
