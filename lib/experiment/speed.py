@@ -18,7 +18,7 @@ from .evaluation import Setting
 from .progress import progress
 
 NEAR_OPTIMAL = 1.01
-TIMED_ITERATIONS = 4
+TIMED_ITERATIONS = 10
 NEED_ORDER = ("density", "k-means++", "weight-distribution", "optimal")  # sort the weights
 
 
