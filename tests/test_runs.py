@@ -269,12 +269,31 @@ def test_a_failing_notebook_keeps_its_traceback_and_no_record(repository, capfd)
 
 @pytest.mark.slow
 def test_a_dead_kernel_is_a_failure(repository):
-    source = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    source = "print('', file=open('runs', 'a')); import os, signal; os.kill(os.getpid(), 9)"
     notebook = make_notebook(repository / "notebooks/01-first.ipynb", source, "1 + 1")
     with pytest.raises(runs.NotebookFailed, match="01-first failed: its kernel died"):
         runs.run_notebook(notebook, {}, "toy", "print")
+    assert (repository / "runs").read_text() == "\n"  # once
     assert not list((repository / "results/toy").glob(".records/*"))
     assert not (repository / "results/toy/notebooks/01-first.ipynb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_kernel_that_does_not_start_is_started_again(repository, monkeypatch, deaths, capfd):
+    dies = f"echo >> starts; if [ $(wc -l < starts) -le {deaths} ]; then exit 1; fi; "
+    starts = f"exec {sys.executable} -m ipykernel_launcher -f $0"
+    spec = {"argv": ["bash", "-c", dies + starts, "{connection_file}"], "display_name": "toy"}
+    write(repository / "jupyter/kernels/python3/kernel.json", json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(repository / "jupyter"))
+    notebook = make_notebook(repository / "notebooks/01-first.ipynb", "1 + 1")
+    if deaths < execution.STARTS:
+        assert runs.run_notebook(notebook, {}, "toy", "print")["fingerprint"] == "print"
+    else:
+        with pytest.raises(runs.NotebookFailed, match="01-first failed: its kernel died"):
+            runs.run_notebook(notebook, {}, "toy", "print")
+    assert capfd.readouterr().err.count("01-first: its kernel did not start\n") == deaths
+    assert (repository / "starts").read_text() == "\n" * 3
 
 
 SLEEPS = """\

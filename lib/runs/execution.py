@@ -23,6 +23,7 @@ from .. import results
 from .parameters import check_parameters
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
+STARTS = 3  # of a kernel
 OUTPUTS = ("tables", "figures", "headline")  # folders of what a run is recorded to have written
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -79,7 +80,7 @@ def run_notebook(
         stale.unlink(missing_ok=True)
     before, start = _written(experiment), time.monotonic()
     try:
-        status = _papermill(notebook, partial, parameters, timeout, **options)
+        status = _started(notebook, partial, parameters, timeout, **options)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -104,6 +105,29 @@ def run_notebook(
         _record_path(experiment, notebook.stem), json.dumps(record, indent=2) + "\n"
     )
     return record
+
+
+def _started(notebook, output, parameters, timeout, **options):
+    """Exit status of papermill, which is called again where the notebook's kernel did not start.
+
+    Kernels look for free ports and take them a moment later: of many that start at once, now and
+    then one finds them taken. No cell has run then.
+    """
+    for _ in range(STARTS):
+        status = _papermill(notebook, output, parameters, timeout, **options)
+        if status != 1 or not _is_untouched(output):
+            break
+        print(f"{notebook.stem}: its kernel did not start", file=sys.stderr)
+    return status
+
+
+def _is_untouched(executed):
+    """Whether papermill wrote the notebook, and began no cell of it."""
+    try:
+        cells = nbformat.read(executed, as_version=4).cells
+    except (FileNotFoundError, ValueError):
+        return False
+    return not any(cell.metadata.get("papermill", {}).get("start_time") for cell in cells)
 
 
 def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, log=None):
