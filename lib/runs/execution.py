@@ -125,7 +125,7 @@ def _is_untouched(executed):
     """Whether papermill wrote the notebook, and began no cell of it."""
     try:
         cells = nbformat.read(executed, as_version=4).cells
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):  # not there, or no notebook
         return False
     return not any(cell.metadata.get("papermill", {}).get("start_time") for cell in cells)
 
