@@ -188,7 +188,7 @@ def test_what_is_not_finite_is_refused(bad):
 def test_keys_ascend_with_floats(values):
     values = np.float32(values)
     keys = keys_of(values)
-    np.testing.assert_array_equal(bits_of(keys, 32).astype(np.uint32).view(np.float32), values)
+    np.testing.assert_array_equal(bits_of(keys.astype(np.uint32)).view(np.float32), values)
     np.testing.assert_array_equal(np.sort(values), values[np.argsort(keys)])
     np.testing.assert_array_equal(values[:, None] < values, keys[:, None] < keys)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .keys import bits_of, floats_of_keys, keys_of
+from .keys import bits_of, keys_of
 from .ranges import Leaves, decode, member_sums, range_sums, ranks, sum_tree
 
 FINE = 1 << 10  # a leaf may hold one of so many weights
@@ -71,11 +71,11 @@ class BinnedWeights:
 
     def _values(self, keys):
         """Floats of the given keys, as float64."""
-        bits = bits_of(keys, self.width)
+        bits = bits_of(keys.astype(f"u{self.width // 8}"))
         if self.kind == "float16":
-            return bits.astype(np.uint16).view(np.float16).astype(np.float64)
-        bits = bits << 16 if self.kind == "bfloat16" else bits
-        return bits.astype(np.uint32).view(np.float32).astype(np.float64)
+            return bits.view(np.float16).astype(np.float64)
+        bits = bits.astype(np.uint32) << 16 if self.kind == "bfloat16" else bits
+        return bits.view(np.float32).astype(np.float64)
 
     # ------------------------------------------------------------------------- looking up
 
@@ -175,7 +175,7 @@ class BinnedWeights:
             self._look_up(unknown)
         keys = np.empty(len(self), np.uint32)
         decode(self.order, self.leaf, keys)
-        return np.asarray(floats_of_keys(keys), dtype)
+        return np.asarray(bits_of(keys).view(np.float32), dtype)
 
     def distinct(self, at_most):
         """The distinct weights, ascending, float64; None if there are more than `at_most`."""

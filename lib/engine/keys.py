@@ -20,26 +20,20 @@ def float_keys(values):
     return keys.view(np.uint32)
 
 
-def floats_of_keys(keys):
-    """The float32 values of uint32 keys."""
-    keys = keys.view(np.int32)
-    bits = ~keys
-    bits >>= 31
-    bits |= SIGN
-    bits ^= keys
-    return bits.view(np.float32)
-
-
 def keys_of(thresholds):
     """Keys of float32 thresholds, int64: of 0.0 that of -0.0, so that both are at or above it."""
     values = np.asarray(thresholds, np.float32)
     return float_keys(np.where(values == 0, np.float32(-0.0), values)).astype(np.int64)
 
 
-def bits_of(keys, width):
-    """Bits of the floats of the given keys, as int64."""
-    sign = 1 << (width - 1)
-    return np.where(keys >= sign, keys - sign, 2 * sign - 1 - keys)
+def bits_of(keys):
+    """Bits of the floats of the given keys, both uint16 or uint32."""
+    signed = keys.view(f"i{keys.itemsize}")
+    bits = ~signed
+    bits >>= 8 * keys.itemsize - 1  # -1 where positive
+    bits |= np.iinfo(bits.dtype).min
+    bits ^= signed
+    return bits.view(keys.dtype)
 
 
 @inlined

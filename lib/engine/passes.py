@@ -10,14 +10,14 @@ import numpy as np
 
 from . import threads
 from .compiled import kernel
-from .keys import floats_of_keys, key_of
+from .keys import bits_of, key_of
 from .ordered import label_floats
 from .radix import sort_keys
 
 SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
 INFINITE = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # bits of infinity
 COUNT = 38  # a tally holds the count above this bit and the sum of remainders below
-FEW_THRESHOLDS = 32  # comparing with each is faster than tables of leaves
+FEW_KEYS = 32  # comparing with each is faster than tables of leaves
 SEVERAL = 0xFFFF  # the cut of a leaf that several thresholds cut
 
 
@@ -108,8 +108,9 @@ class Passes:
         """
         labels = np.empty(self.n_labels, dtype)
         parts = threads.parts(len(labels), at_most=1 << 20)
-        if self.kind == "float32" and len(keys) <= FEW_THRESHOLDS:
-            floats, cuts = self.bits.view(np.float32), floats_of_keys(keys.astype(np.uint32))
+        if self.kind == "float32" and len(keys) <= FEW_KEYS:
+            floats = self.bits.view(np.float32)
+            cuts = bits_of(keys.astype(np.uint32)).view(np.float32)
             threads.run(lambda part: label_floats(floats[part], cuts, labels[part]), parts)
             return labels
         base, cuts = label_tables(keys, self.shift, self.n_leaves, dtype)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .compiled import kernel
-from .keys import float_keys, floats_of_keys
+from .keys import bits_of, float_keys
 
 WIDTH, DIGITS = 11, 3  # bits of a digit, and digits of a word: an odd number
 
@@ -12,7 +12,7 @@ def sort_floats(values):
     """A sorted copy of a float32 or float64 array; NaNs come first or last, by their sign."""
     if values.dtype != np.float32:
         return np.sort(values)
-    return floats_of_keys(sort_keys(float_keys(values))[0])
+    return bits_of(sort_keys(float_keys(values))[0]).view(np.float32)
 
 
 def order_of_floats(values):
