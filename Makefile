@@ -12,7 +12,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m
 # Named by the content it was made from: the times of a fresh clone's files say nothing.
-STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
 DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt | cksum | cut -d' ' -f1)
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
@@ -30,24 +30,24 @@ help: ## what can be made
 	@echo 'PIP_ARGS=...     passed to every pip install'
 
 reproduce: $(STAMP) ## the figures, tables and claims; skips what is up to date
-	@$(RUN) lib reproduce $(EXPERIMENT)
+	@$(RUN) lib.study reproduce $(EXPERIMENT)
 
 sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/sweeps/example.yaml
-	@$(RUN) lib sweep $(if $(SWEEP),$(SWEEP),$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
+	@$(RUN) lib.study sweep $(if $(SWEEP),$(SWEEP),$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
 
 report: $(STAMP) ## one HTML page: make report EXPERIMENT=full
-	@$(RUN) lib report $(SHOWN)
+	@$(RUN) lib.study report $(SHOWN)
 
 site: $(STAMP) ## the executed notebooks and figures as pages: make site EXPERIMENT=full
-	@$(RUN) lib site $(SHOWN)
+	@$(RUN) lib.study site $(SHOWN)
 
 figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUMNS=1|2
-	@$(RUN) lib figures $(if $(filter file,$(origin EXPERIMENT)),full compress bench,$(EXPERIMENT)) \
+	@$(RUN) lib.study figures $(if $(filter file,$(origin EXPERIMENT)),full compress bench,$(EXPERIMENT)) \
 	  --style $(or $(STYLE),icml) --columns $(if $(findstring command,$(origin COLUMNS)),$(COLUMNS),1)
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
-	@$(RUN) lib reproduce bench
-	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -c 'from lib import readme; print(readme.bench_block())'
+	@$(RUN) lib.study reproduce bench
+	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -c 'from lib.study.publish import readme; print(readme.bench_block())'
 
 test: lint $(DASK_STAMP) ## style, imports and all tests
 	$(RUN) pytest -n 2
@@ -83,7 +83,8 @@ ifneq ($(TORCH_INDEX),)
 	$(VENV)/bin/pip install --no-deps --index-url $(TORCH_INDEX) $(PIP_ARGS) -r $(VENV)/torch.txt
 endif
 	$(VENV)/bin/pip install $(PIP_ARGS) -r requirements.txt
-	$(VENV)/bin/pip install $(PIP_ARGS) --no-deps --no-build-isolation --editable .
+	@# `lib` is found from everywhere, by kernels too; the project itself is not installed here.
+	echo '$(CURDIR)' > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/root.pth"
 	rm -f $(VENV)/.installed-*
 	touch $@
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distributed import Client, LocalCluster
 
-from lib import sweep
+from lib.study import sweep
 
 POINTS = 10_000
 EIGHT = """\

@@ -8,9 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from . import results
-from .vision import torchvision
-
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
 
 
@@ -26,7 +23,7 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     name : str
         A name of `torchvision.models`, such as "alexnet"; "package.module:function", which is
         called without arguments; or the path of a state dict, `.safetensors` or, read with
-        `weights_only`, `.pt` or `.pth`, as of `located`.
+        `weights_only`, `.pt` or `.pth`.
     arch : str, optional
         Of a state dict the architecture: a name of the other two kinds.
     weights : str or None
@@ -51,17 +48,8 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     return model.eval()
 
 
-def located(path):
-    """A path, relative to the repository's root if it is not there from the working directory.
-
-    A sweep's points run in folders of their own.
-    """
-    path = Path(path)
-    return path if path.exists() else results.ROOT / path
-
-
 def _with_state(model, path):
-    file = located(path)
+    file = Path(path)
     if not file.is_file():
         raise ModelError(f"{path} is not there.")
     try:
@@ -87,6 +75,8 @@ def _called(name):
 
 
 def _from_torchvision(name, weights):
+    from .vision import torchvision
+
     known = _torchvision_names()
     if name not in known:
         raise ModelError(
@@ -117,6 +107,8 @@ def torchvision_weights(name, weights="DEFAULT"):
     """
     if name not in _torchvision_names():
         return None
+    from .vision import torchvision
+
     kind = torchvision.models.get_model_weights(name)
     try:
         return kind[weights]
@@ -126,4 +118,6 @@ def torchvision_weights(name, weights="DEFAULT"):
 
 
 def _torchvision_names():
+    from .vision import torchvision
+
     return torchvision.models.list_models(module=torchvision.models)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from lib import __main__ as command_line
-from lib import compression, results
+from lib import compression
 from lib.compression import export_onnx, load
+from lib.study import paths, tables
 
 
 def small():
@@ -76,11 +77,11 @@ def test_an_export_with_other_weights_is_an_error(path, tmp_path, capsys, monkey
 @pytest.mark.slow
 def test_the_headline_file_is_as_accurate_as_the_frontier_says(capsys):
     """On the first images: half the width of their 95 % interval is 1.4 points."""
-    path = results.ROOT / "results/compress/headline/alexnet.safetensors"
-    found = results.read_table("compress", "frontier")
-    (sizes,) = set(results.read_table("compress", "sizes")["file"])
+    path = paths.ROOT / "results/compress/headline/alexnet.safetensors"
+    found = tables.read_table("compress", "frontier")
+    (sizes,) = set(tables.read_table("compress", "sizes")["file"])
     (expected,) = found.loc[found["file"] == sizes, "top1"]
-    architecture = "lib.experiment.network:alexnet"
+    architecture = "lib.study.experiment.network:alexnet"
     arguments = ("evaluate", str(path), "--arch", architecture, "--n-images", "2000")
     status, out, _ = run(capsys, *arguments)
     assert status == 0

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from lib.experiment.data import load_convolutions
 from lib.initialization import (
     INITIALIZATIONS,
     density,
@@ -13,6 +12,7 @@ from lib.initialization import (
     random,
     weight_distribution,
 )
+from lib.study.experiment.data import load_convolutions
 
 EVERY = pytest.mark.parametrize("name", INITIALIZATIONS)
 

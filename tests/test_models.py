@@ -14,7 +14,7 @@ def test_torchvision_by_name_without_weights():
 
 
 def test_a_function_by_its_path():
-    model = resolve("lib.experiment.network:alexnet")
+    model = resolve("lib.study.experiment.network:alexnet")
     assert model.classifier[6].out_features == 10
 
 
@@ -31,14 +31,6 @@ def test_a_state_dict_of_an_architecture(tmp_path, suffix, nested):
         save_file(state, path)
     found = resolve(path, arch="squeezenet1_1").state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
-
-
-def test_a_state_dict_is_found_from_another_working_directory(tmp_path, monkeypatch):
-    (tmp_path / "point").mkdir()
-    save_file(resolve("squeezenet1_1", weights=None).state_dict(), tmp_path / "my.safetensors")
-    monkeypatch.setattr("lib.results.ROOT", tmp_path)
-    monkeypatch.chdir(tmp_path / "point")
-    assert type(resolve("my.safetensors", arch="squeezenet1_1")).__name__ == "SqueezeNet"
 
 
 def test_a_pickle_of_anything_else_is_refused(tmp_path):

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lib
-from lib.experiment.data import load_convolutions
 from lib.optimal import N_BINS, inertia_bound, inertia_curve, optimal_centers
+from lib.study.experiment.data import load_convolutions
 
 
 def exhaustive(weights, n_clusters, sample_weight=None):

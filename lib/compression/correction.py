@@ -11,7 +11,6 @@ from torch.nn.utils import parametrize
 
 from ..codebook import SharedWeight
 from ..sharing import output_axis, shared_parameters
-from ..vision import torchvision
 
 
 def correct(model, reference, batches, *, progress=iter):
@@ -68,11 +67,17 @@ def _stages(model):
     """Modules that a model applies one after another, so that each computes once; or itself."""
     if isinstance(model, nn.Sequential):
         return [stage for child in model for stage in _stages(child)]
-    if isinstance(model, (torchvision.models.AlexNet, torchvision.models.VGG)):
+    if _is_chain(model):
         return _stages(
             nn.Sequential(model.features, model.avgpool, nn.Flatten(1), model.classifier)
         )
     return [model]
+
+
+def _is_chain(model):
+    """Whether it is torchvision's AlexNet or VGG; torchvision is not imported to ask."""
+    names = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(model).__mro__}
+    return not names.isdisjoint({("torchvision", "AlexNet"), ("torchvision", "VGG")})
 
 
 @torch.no_grad()

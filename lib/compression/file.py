@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from ..codebook import Channels, SharedWeight
-from ..results import write_atomically
+from ..files import write_atomically
 from ..sharing import install, plain_weights, shared_parameters
 from .coding import Code, decode, encode, entropy, n_bits
 

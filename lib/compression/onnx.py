@@ -15,7 +15,7 @@ import onnxruntime
 import torch
 from onnx import helper, numpy_helper
 
-from ..results import write_atomically
+from ..files import write_atomically
 from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
 from .exporting import audited, exportable

@@ -7,8 +7,8 @@ import pytest
 
 import lib
 from lib.compression.allocation import Offers, frontier, offers
-from lib.experiment.data import load_convolutions
 from lib.optimal import inertia_curve
+from lib.study.experiment.data import load_convolutions
 
 
 def layers_of(rng, n_layers=4, n_offers=6):

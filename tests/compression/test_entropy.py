@@ -16,7 +16,7 @@ from lib.compression.entropy import (
     multiplier_for_bits,
     uniform_cells,
 )
-from lib.experiment.data import load_convolutions
+from lib.study.experiment.data import load_convolutions
 
 
 def cost_of(weights, cuts, multiplier):

@@ -356,7 +356,7 @@ def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
 def test_alexnet_is_saved_and_loaded_in_seconds(tmp_path):
     import time
 
-    from lib.experiment.network import alexnet
+    from lib.study.experiment.network import alexnet
 
     model = alexnet()
     torch.manual_seed(0)

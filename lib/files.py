@@ -1,0 +1,93 @@
+"""Files written whole, digests, and one process at a time in a folder."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path, data):
+    """Write a file whole or not at all: a reader never sees half of it.
+
+    Parameters
+    ----------
+    path : path-like
+        Missing parent folders are made.
+    data : str or bytes
+        Text is written as UTF-8.
+
+    Raises
+    ------
+    OSError
+        Where the folder cannot be written, naming the file and the reason.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder: a rename is atomic only within one file system.
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException as error:
+        Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def sha256(path):
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FolderBusy(RuntimeError):
+    """Another run is writing to the folder."""
+
+
+@contextlib.contextmanager
+def folder_lock(folder, *, wait=False):
+    """Keep a second run out of the same folder; the system frees the lock of a killed one.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made if it is not there.
+    wait : bool
+        Until the other run has ended.
+
+    Raises
+    ------
+    FolderBusy
+        If there is another run, and nobody waits.
+    OSError
+        If the folder cannot be written, naming it and the reason.
+    """
+    import fcntl  # of Linux and macOS: on other systems all else in this package still imports
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise type(error)(f"cannot write {folder}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise FolderBusy(
+                f"another run is writing to {os.path.relpath(folder)}: wait for it, or end it"
+            ) from None
+        # A notebook's process inherits it, and keeps others out until it has ended, too.
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # for processes, too, that inherited it by chance

@@ -1,0 +1,317 @@
+"""Anyone's labelled images: ImageNet, Imagenette, CIFAR-10, folders and lists.
+
+Labels are positions in what a model computes. Names of classes, such as folders', are looked up
+among the model's categories, since their alphabetical order says nothing about a model's outputs.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import re
+import urllib.error
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from .files import folder_lock
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+WNID = re.compile(r"n\d{8}")
+VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
+IMAGENET_CLASSES_FILE = Path(__file__).with_name("imagenet-classes.csv")
+IMAGENETTE_IMAGES = 3925  # of its validation set
+
+
+class ImagesError(ValueError):
+    """Images that are not there, cannot be read, or whose classes are not the model's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages(torch.utils.data.Dataset):
+    """Images, read when they are asked for.
+
+    Attributes
+    ----------
+    name : str
+        The source.
+    items : sequence
+        Of paths, or PIL images.
+    labels : int64 tensor of shape (n,)
+        Positions in the model's output.
+    transform : callable
+        From an RGB PIL image to the model's input.
+    """
+
+    name: str
+    items: list
+    labels: torch.Tensor
+    transform: object
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        """Input and label of one image; a gray one becomes RGB."""
+        item = self.items[index]
+        try:
+            image = item if isinstance(item, Image.Image) else Image.open(item)
+            image = image.convert("RGB")
+        except (OSError, UnidentifiedImageError) as error:
+            raise ImagesError(f"{item} cannot be read as an image: {error}") from error
+        return self.transform(image), int(self.labels[index])
+
+    def digest(self):
+        """SHA-256 of labels and images: of their pixels, or their files' names, sizes and times."""
+        found = hashlib.sha256(self.labels.numpy())
+        for item in self.items:
+            if isinstance(item, Image.Image):
+                found.update(item.tobytes())
+            else:
+                about = item.stat()
+                found.update(f"{item} {about.st_size} {about.st_mtime_ns}\n".encode())
+        return found.digest()
+
+    def first(self, n_images):
+        """The first images, of all classes in turn so that a prefix has some of each; None: all."""
+        order = torch.argsort(_places(self.labels), stable=True)[:n_images].tolist()
+        items = [self.items[i] for i in order]
+        return dataclasses.replace(self, items=items, labels=self.labels[order])
+
+
+def open_images(source, root=None, *, transform, categories=None, label_map=None):
+    """Labelled images of a source.
+
+    Parameters
+    ----------
+    source : str
+        "imagenet": the ILSVRC2012 validation images, in folders of WordNet ids, or all in one
+        folder with the development kit's ground truth or Kaggle's ``LOC_val_solution.csv`` there or
+        above; "imagenette" and "cifar10": downloaded by torchvision; "folder": a folder for each
+        class; "csv": a list with the columns ``path`` (relative to it) and ``label``.
+    root : path-like, optional
+        Where they are, or are put.
+    transform : callable
+        From an RGB PIL image to the model's input.
+    categories : sequence of str, optional
+        Names of the model's outputs.
+    label_map : dict of str to int or str, optional
+        From names of classes to positions or names of the model's outputs, before all else; a
+        number passes for the name of a class.
+
+    Returns
+    -------
+    LabelledImages
+
+    Raises
+    ------
+    ImagesError
+        Naming what is missing and where to get it.
+    """
+    if source not in READERS:
+        raise ImagesError(f"source={source!r} is unknown: choose from {', '.join(READERS)}.")
+    if root is None:
+        raise ImagesError(f"source={source!r} needs root=, the folder (or list) of the images.")
+    items, names = READERS[source](Path(root))
+    if not items:
+        raise ImagesError(f"no images in {root}: expected files {', '.join(SUFFIXES)}.")
+    found = labels_of(sorted(set(names)), categories, label_map)
+    labels = torch.tensor([found[name] for name in names])
+    return LabelledImages(source, items, labels, transform)
+
+
+def labels_of(names, categories=None, label_map=None):
+    """Position of each class in a model's output.
+
+    In this order: the map, WordNet ids of ImageNet (where the model has a thousand outputs), names
+    of categories, whole numbers. Only if none of the names is known and the model has as many
+    outputs as there are names, their alphabetical order counts.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Ascending.
+    categories : sequence of str, optional
+    label_map : dict of str to int or str, optional
+
+    Returns
+    -------
+    dict of str to int
+
+    Raises
+    ------
+    ImagesError
+        Naming the classes that cannot be told, or what the map names that is no class.
+    """
+    categories = list(categories or ())
+    label_map = {str(name): wanted for name, wanted in (label_map or {}).items()}
+    if strange := [name for name in label_map if name not in names]:
+        raise ImagesError(
+            f"label_map names {strange[:5]}, none of the {len(names)} classes of the images: they "
+            f"are {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+        )
+    places = {_plain(name): place for place, name in enumerate(categories)}
+    wnids = {}
+    if len(categories) in (0, 1000):
+        wnids = {wnid: place for place, (wnid, _) in enumerate(imagenet_classes())}
+    found = {}
+    for name in names:
+        wanted = label_map.get(name, name)
+        if isinstance(wanted, int):
+            found[name] = wanted
+        elif wanted in wnids:
+            found[name] = wnids[wanted]
+        elif _plain(wanted) in places:
+            found[name] = places[_plain(wanted)]
+        elif wanted.isdigit():
+            found[name] = int(wanted)
+    unknown = [name for name in names if name not in found]
+    if not found and len(names) == len(categories):
+        return {name: place for place, name in enumerate(names)}
+    if unknown:
+        raise ImagesError(
+            f"classes {unknown[:5]} of {len(unknown)} are none of the model's "
+            f"{len(categories)} categories: give label_map, from their names to its outputs."
+        )
+    if bad := {n: p for n, p in found.items() if not 0 <= p < (len(categories) or p + 1)}:
+        raise ImagesError(f"labels {bad} are beyond the model's {len(categories)} outputs.")
+    return found
+
+
+def imagenet_classes():
+    """WordNet id and number in the development kit of each class, by position in the output."""
+    with open(IMAGENET_CLASSES_FILE, newline="") as file:
+        return [(row["wnid"], int(row["ilsvrc2012_id"])) for row in csv.DictReader(file)]
+
+
+def _plain(name):
+    return re.sub(r"[\W_]+", " ", name).strip().lower()
+
+
+def _places(labels):
+    """Of each image, how many of its class come before it."""
+    places, seen = torch.empty_like(labels), {}
+    for i, label in enumerate(labels.tolist()):
+        places[i] = seen[label] = seen.get(label, -1) + 1
+    return places
+
+
+# ------------------------------------------------------------------- sources: items and names
+
+
+def _folder(root):
+    if not root.is_dir():
+        raise ImagesError(f"{root} is not a folder.")
+    items, names = [], []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise ImagesError(f"{folder} has no images: take it away, or fill it.")
+        items += files
+        names += [folder.name] * len(files)
+    return items, names
+
+
+def _csv(path):
+    if not path.is_file():
+        raise ImagesError(f"{path} is not there: a list with the columns path,label.")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"path", "label"} <= set(rows[0]):
+        raise ImagesError(f"{path} needs a first line `path,label` and a line for each image.")
+    items = [path.parent / row["path"] for row in rows]
+    if missing := [item for item in items if not item.is_file()]:
+        raise ImagesError(f"{path} lists {len(missing)} files that are not there: {missing[0]}.")
+    return items, [row["label"] for row in rows]
+
+
+def _imagenet(root):
+    for folder in (root / "val", root / "ILSVRC/Data/CLS-LOC/val", root):
+        if not folder.is_dir():
+            continue
+        if any(WNID.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()):
+            return _folder(folder)
+        if files := sorted(p for p in folder.iterdir() if VALIDATION.fullmatch(p.name)):
+            truth = _ground_truth(root, folder)
+            return files, [truth[int(VALIDATION.fullmatch(p.name)[1])] for p in files]
+    raise ImagesError(
+        f"no ILSVRC2012 validation images in {root}: get ILSVRC2012_img_val.tar and the "
+        "development kit ILSVRC2012_devkit_t12.tar.gz from image-net.org (an account is needed), "
+        f"and unpack both into {root}."
+    )
+
+
+def _ground_truth(*folders):
+    """WordNet id of each validation image by its number, from 1."""
+    for folder in folders:
+        for path in sorted(folder.rglob("LOC_val_solution.csv")):
+            with open(path, newline="") as file:
+                rows = list(csv.DictReader(file))
+            return {int(r["ImageId"][-8:]): r["PredictionString"].split()[0] for r in rows}
+        for path in sorted(folder.rglob("ILSVRC2012_validation_ground_truth.txt")):
+            by_id = {number: wnid for wnid, number in imagenet_classes()}
+            numbers = map(int, path.read_text().split())
+            return {i: by_id[number] for i, number in enumerate(numbers, start=1)}
+    raise ImagesError(
+        f"the validation images in {folders[-1]} have no labels: put the development kit's "
+        "ILSVRC2012_validation_ground_truth.txt, or Kaggle's LOC_val_solution.csv, beside them."
+    )
+
+
+def _imagenette(root):
+    from .vision import torchvision
+
+    kind = torchvision.datasets.Imagenette
+    folder = root / "imagenette2-320"
+    if _n_imagenette(folder) < IMAGENETTE_IMAGES:
+        _downloaded(
+            # Another process may have unpacked it meanwhile.
+            lambda: folder.is_dir() or kind(root, split="val", size="320px", download=True),
+            "imagenette2-320.tgz, of the project fastai/imagenette",
+            root,
+        )
+    if (found := _n_imagenette(folder)) != IMAGENETTE_IMAGES:
+        raise ImagesError(
+            f"{folder / 'val'} has {found} of Imagenette's {IMAGENETTE_IMAGES} images: remove "
+            f"{folder}, and it is unpacked again."
+        )
+    return _folder(folder / "val")
+
+
+def _n_imagenette(folder):
+    return sum(1 for _ in folder.glob("val/*/*.JPEG"))
+
+
+def _cifar10(root):
+    from .vision import torchvision
+
+    kind = torchvision.datasets.CIFAR10
+    try:
+        data = kind(root, train=False)  # whole, or it is an error
+    except (OSError, RuntimeError):
+        data = _downloaded(
+            lambda: kind(root, train=False, download=True),
+            "cifar-10-python.tar.gz, of www.cs.toronto.edu/~kriz/cifar.html",
+            root,
+        )
+    items = [Image.fromarray(pixels) for pixels in data.data]
+    return items, [data.classes[target] for target in data.targets]
+
+
+def _downloaded(make, what, root):
+    try:
+        with folder_lock(root, wait=True):  # another process may be at it
+            return make()
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise ImagesError(
+            f"{what}, is not in {root} and cannot be downloaded ({error}): put it there by hand."
+        ) from error
+
+
+READERS = {
+    "imagenet": _imagenet,
+    "imagenette": _imagenette,
+    "cifar10": _cifar10,
+    "folder": _folder,
+    "csv": _csv,
+}

@@ -1,0 +1,274 @@
+"""The frontier of size and accuracy: ways to compress, as real files that are loaded back.
+
+Everything that is chosen or fitted sees training images only; test images only judge.
+"""
+
+import copy
+import hashlib
+import time
+
+import torch
+from torch.nn.utils import parametrize
+
+from ... import compression
+from ...clustering import Prepared
+from ...compression.entropy import cells_of_centers, multiplier_for_bits
+from ...sharing import plain_weights
+from ..paths import results_folder
+from .data import load_images
+from .evaluation import cached, top1_columns
+from .network import (
+    LAYERS,
+    LINEARS,
+    SCOPES,
+    alexnet,
+    extract_features,
+    logits,
+    numerics_key,
+    precision,
+    prepare,
+)
+from .progress import progress
+
+BATCH = 100
+ABOUT = "lib.study.experiment.network:alexnet"  # into what the files are loaded
+JUDGED = ("held-out", "test")  # splits on which files are evaluated: to choose, and to report
+SPARSITY = 0.9  # of the classifier's layers but the last, where cells are "pruned"
+
+
+class Compressor:
+    """Compresses one network, each layer prepared once, and evaluates what it made.
+
+    Parameters
+    ----------
+    network : torchvision.models.AlexNet
+    experiment : str
+        Receives the files.
+    n_calibration : int
+        First training images, which corrections are fitted on; their labels are not used.
+    n_images : int
+        First test images, which nothing is chosen by.
+    n_train : int, optional
+        First training images, which retraining sees; all by default.
+    """
+
+    def __init__(self, network, experiment, n_calibration, n_images, n_train=None):
+        self.network, self.folder = network, results_folder(experiment) / "files"
+        self.images = {
+            "train": load_images("train", n_train),
+            "held-out": load_images("held-out"),
+            "test": load_images("test", n_images),
+        }
+        pixels = load_images("train", n_calibration).pixels
+        self.batches = [prepare(batch) for batch in pixels.split(BATCH)]
+        weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
+        self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
+        self.n_weights = {name: weight.numel() for name, weight in weights.items()}
+        self._features = {}
+        self.float_right = {split: self.right(network, split) for split in JUDGED}
+
+    def compressed(self, recipe, scope):
+        """The network with the layers of a scope shared, and the seconds that took."""
+        start = time.perf_counter()
+        model = copy.deepcopy(self.network)
+        for name in SCOPES[scope]:
+            cells = self.cells(name, recipe.cells, recipe.bits(name))
+            compression.install_cells(model, LAYERS[name], self.prepared[name], cells)
+        if recipe.corrected:
+            compression.correct(model, self.network, self.batches)
+        return model, time.perf_counter() - start
+
+    def retrained(self, retraining):
+        """The network with weights trained through, and the seconds that took."""
+        start = time.perf_counter()
+        if retraining.trained == "classifier":
+            model, _ = self.compressed(retraining.recipe, "conv")
+        else:
+            model = copy.deepcopy(self.network)
+        trained, *data = self._to_train(model, retraining)
+        cells_of = self._followed(retraining, trained, model)
+        compression.train_through(trained, cells_of, *data, **self._training(retraining))
+        return model, time.perf_counter() - start
+
+    def trained_float(self, retraining):
+        """The float network with the same layers trained alike, and the seconds that took."""
+        start = time.perf_counter()
+        model = copy.deepcopy(self.network)
+        layers = [model.get_submodule(LAYERS[name]) for name in retraining.layers]
+        parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
+        trained, *data = self._to_train(model, retraining)
+        compression.train_plain(trained, parameters, *data, **self._training(retraining))
+        return model, time.perf_counter() - start
+
+    def _to_train(self, model, retraining):
+        """The part of a model that trains, what it is given, and the labels."""
+        images = self.images["train"]
+        if retraining.trained == "classifier":
+            features = self.features(model.features, images).half()
+            return model.classifier, features, images.labels
+        return OnPixels(model), images.pixels, images.labels
+
+    def _training(self, retraining):
+        """Options of training, in the precision that features are computed in."""
+        return {
+            "epochs": retraining.epochs,
+            "rate": retraining.rate,
+            "dtype": precision(),
+            "progress": lambda steps: progress(steps, retraining.method),
+        }
+
+    def _followed(self, retraining, trained, model):
+        """Cells of the layers that train, as their weights move."""
+        recipe = retraining.recipe
+        wanted = {model.get_submodule(LAYERS[name]): name for name in retraining.layers}
+        names = {path: wanted[layer] for path, layer in trained.named_modules() if layer in wanted}
+        multipliers = {}
+        if recipe.cells == "entropy-constrained":
+            multipliers = {
+                name: self.multiplier(name, recipe.bits(name)) for name in names.values()
+            }
+
+        def cells_of(path, prepared):
+            if (name := names.get(path)) is None:
+                return None
+            if name not in multipliers:
+                return self.cells(name, recipe.cells, recipe.bits(name), prepared)
+            cells = compression.entropy_constrained_cells(prepared, multipliers[name])
+            return cells.with_zero() if name in LINEARS else cells
+
+        return cells_of
+
+    def multiplier(self, name, bits):
+        """What a bit of a layer's labels is worth, so that they have so many."""
+
+        def cells_at(multiplier):
+            return [compression.entropy_constrained_cells(self.prepared[name], multiplier)]
+
+        return multiplier_for_bits([self.n_weights[name]], bits, cells_at, tol=0.01)
+
+    def cells(self, name, kind, bits, prepared=None):
+        """Cells of a layer's weights, or of others in their place, at so many bits."""
+        prepared = prepared or self.prepared[name]
+        if kind == "pruned" and name in ("fc6", "fc7"):
+            return compression.pruned_cells(prepared, SPARSITY, 2 ** int(bits))
+        if kind in ("k-means", "pruned"):
+            found = prepared.cluster(2 ** int(bits), labels=False)
+            return cells_of_centers(prepared, found.centers)
+        if kind == "uniform":
+            return uniform_at_bits(prepared, bits)
+        return compression.entropy_constrained_cells(prepared, self.multiplier(name, bits))
+
+    def row(self, model, scope, method, seconds, *, retrained=False, pruned=False):
+        """Save a shared network, load it back, evaluate that: a row of the table `frontier`."""
+        path, size = self.saved(model, scope)
+        loaded = compression.load(path, alexnet())
+        name = f"{scope}-{method}-{size}.safetensors".replace(", ", "-").replace(" ", "-")
+        path = path.rename(self.folder / name)
+        how = {"retrained": retrained, "pruned": pruned, "seconds": seconds, "file": path.name}
+        return self._row(scope, method, size, loaded) | how
+
+    def saved(self, model, scope):
+        """A file of a shared network, and bytes of the scope's layers in it."""
+        path = self.folder / "new.safetensors"
+        compression.save(model, path, about=ABOUT)
+        names = [LAYERS[layer] for layer in SCOPES[scope]]
+        rows = [row for row in compression.describe(path) if row["layer"] in names]
+        assert len(rows) == len(names)  # every layer of the scope is shared
+        return path, sum(row["bytes"] for row in rows)
+
+    def float_row(self, scope, model=None, seconds=None):
+        """The float network, or that trained further, as a row."""
+        retrained = model is not None
+        method = "float, trained" if retrained else "float"
+        how = {"retrained": retrained, "pruned": False, "seconds": seconds, "file": None}
+        return self._row(scope, method, 4 * self._n_weights_of(scope), model or self.network) | how
+
+    def _row(self, scope, method, size, model):
+        n_weights = self._n_weights_of(scope)
+        return {
+            "scope": scope,
+            "method": method,
+            "bytes": size,
+            "ratio": 4 * n_weights / size,
+            "bits_per_weight": 8 * size / n_weights,
+        } | self.judged(model)
+
+    def judged(self, model, splits=JUDGED):
+        """Columns of accuracy in percent: on test images, and what is lost on held-out ones."""
+        found = {}
+        for split in splits:
+            n, right = len(self.images[split]), self.right(model, split)
+            lost = 100 * (self.float_right[split] - right) / n
+            if split == "test":
+                found |= top1_columns(right, n) | {"top1_drop": lost}
+            else:
+                found["held_out_drop"] = lost
+        return found
+
+    def _n_weights_of(self, scope):
+        return sum(self.n_weights[layer] for layer in SCOPES[scope])
+
+    def right(self, network, split):
+        """Number of a split's images that a network classifies rightly."""
+        return int((self.predictions(network, split) == self.images[split].labels).sum())
+
+    def predictions(self, network, split="test"):
+        """Top-1 class of each image, int64; cached under what it is computed from."""
+        images = self.images[split]
+        key = _digest(network, split, len(images), numerics_key())
+
+        def compute():
+            features = self.features(network.features, images)
+            with parametrize.cached():
+                top = logits(network.classifier, features).argmax(1)
+            return {"top": top.to(torch.uint8)}
+
+        return cached(f"{key}-top1", compute)["top"].long()
+
+    def features(self, convolutions, images):
+        """Features of images; those of the last convolutions asked for are kept."""
+        key = _digest(convolutions)
+        if key not in self._features:
+            self._features = {key: {}}
+        kept = self._features[key]
+        if images.name not in kept:
+            plain = plain_weights(copy.deepcopy(convolutions))
+            title = f"features of {images.name}"
+            kept[images.name] = extract_features(plain, images.pixels, title)
+        return kept[images.name]
+
+
+class OnPixels(torch.nn.Module):
+    """A network as a function of pixels, to be trained on them."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels):
+        """Class scores."""
+        return self.network(prepare(pixels))
+
+
+def uniform_at_bits(prepared, bits):
+    """The finest equal steps within the bits, by bisection to 1 %."""
+    low, high = None, float(abs(prepared.ordered[[0, len(prepared.ordered) - 1]]).max())
+    while low is None or high / low > 1.01:
+        step = high / 2 if low is None else (low * high) ** 0.5
+        if compression.uniform_cells(prepared, step).entropy <= bits:
+            high = step
+        else:
+            low = step
+    return compression.uniform_cells(prepared, high)
+
+
+def _digest(module, *texts):
+    """Digest of a module's weights, as they compute."""
+    digest = hashlib.sha256(repr(texts).encode())
+    with torch.no_grad():
+        for name, layer in module.named_modules():
+            for attribute in ("weight", "bias"):
+                if isinstance(value := getattr(layer, attribute, None), torch.Tensor):
+                    digest.update(f"{name}.{attribute}".encode())
+                    digest.update(value.contiguous().numpy())
+    return digest.hexdigest()[:32]

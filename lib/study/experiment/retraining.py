@@ -1,0 +1,131 @@
+"""Whether the initialization still matters once shared weights are retrained.
+
+Deep Compression found linear initialization best after retraining; the paper claims its own. Here
+the classifier is retrained from every initialization, on the features of convolutions whose
+codebooks stay.
+"""
+
+import copy
+import time
+
+import numpy as np
+import torch
+from torch.nn.utils import parametrize
+
+from ... import compression
+from ...clustering import Prepared
+from ...compression.entropy import cells_of_centers
+from .evaluation import Setting, default_revision
+from .network import LINEARS, logits, precision
+from .progress import progress
+
+WAYS = ("centers trained", "trained through")
+NAMES = {name: path.removeprefix("classifier.") for name, path in LINEARS.items()}
+REFITS = 3  # iterations of Lloyd's algorithm, from the centers before, at each refit
+
+
+class Retrainer:
+    """Retrains one network's classifier from any initialization.
+
+    Parameters
+    ----------
+    compressor : lib.study.experiment.frontier.Compressor
+    recipe : lib.study.experiment.recipes.Recipe
+        Of the convolutions.
+    max_iter : int
+        Budget of the clustering before retraining.
+    epochs : int
+    rates : dict of str to float
+        Learning rate of each way.
+    """
+
+    def __init__(self, compressor, recipe, max_iter, epochs, rates):
+        self.max_iter, self.epochs, self.rates = max_iter, epochs, rates
+        model, _ = compressor.compressed(recipe, "conv")
+        self.classifier, self.prepared = compressor.network.classifier, compressor.prepared
+        images = compressor.images
+        self.labels = {split: found.labels for split, found in images.items()}
+        self.features = {
+            split: compressor.features(model.features, found).half()
+            for split, found in images.items()
+        }
+
+    def rows(self, way, init, bits, seed=0):
+        """Rows of the table `retraining`, from before the first epoch on; the test's hits at last.
+
+        Returns
+        -------
+        rows : list of dict
+        correct : bool array of shape (n_images,)
+            Whether each test image is right after the last epoch.
+        """
+        if way not in WAYS:
+            raise ValueError(f"way={way!r} is unknown: choose from {', '.join(WAYS)}.")
+        model = copy.deepcopy(self.classifier)
+        centers = {name: self._centers(name, init, bits, seed) for name in LINEARS}
+        shared = copy.deepcopy(model)
+        for name, path in NAMES.items():
+            cells = cells_of_centers(self.prepared[name], centers[name])
+            compression.install_cells(shared, path, self.prepared[name], cells)
+        rows, start = [self._row(shared, way, init, bits, 0, None, 0.0)], time.perf_counter()
+
+        def after_epoch(epoch, loss):
+            seconds = time.perf_counter() - start
+            rows.append(self._row(trained, way, init, bits, epoch, loss, seconds))
+
+        options = {
+            "epochs": self.epochs,
+            "rate": self.rates[way],
+            "seed": seed,
+            "dtype": precision(),
+            "progress": lambda steps: progress(steps, f"{way}, {init}, {bits} bits"),
+            "after_epoch": after_epoch,
+        }
+        data = self.features["train"], self.labels["train"]
+        if way == "centers trained":
+            trained = shared
+            compression.train_centers(shared, *data, **options)
+        else:
+            trained = model
+            compression.train_through(model, _refits(centers), *data, **options)
+        return rows, self._correct(trained, "test")
+
+    def _centers(self, name, init, bits, seed):
+        setting = Setting(init, bits, default_revision(init), self.max_iter, seed)
+        return np.asarray(self.prepared[name].cluster(**setting.options(), labels=False).centers)
+
+    def _row(self, classifier, way, init, bits, epoch, loss, seconds):
+        return {
+            "way": way,
+            "init": init,
+            "bits": bits,
+            "epoch": epoch,
+            "train_loss": loss,
+            "held_out_top1": 100 * self._correct(classifier, "held-out").mean(),
+            "test_top1": 100 * self._correct(classifier, "test").mean(),
+            "seconds": seconds,
+        }
+
+    def _correct(self, classifier, split):
+        with torch.no_grad(), parametrize.cached():
+            top = [
+                logits(classifier, part.float()).argmax(1)
+                for part in self.features[split].split(1000)
+            ]
+        return (torch.cat(top) == self.labels[split]).numpy()
+
+
+def _refits(centers):
+    """Cells of a classifier's layers that follow its weights, from the given centers on."""
+    by_path = {NAMES[name]: values for name, values in centers.items()}
+
+    def cells_of(path, prepared: Prepared):
+        if path not in by_path:
+            return None
+        found = prepared.cluster(
+            len(by_path[path]), init=by_path[path], revise=False, max_iter=REFITS, labels=False
+        )
+        by_path[path] = np.asarray(found.centers)
+        return cells_of_centers(prepared, by_path[path])
+
+    return cells_of

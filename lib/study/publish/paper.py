@@ -1,0 +1,306 @@
+"""Every figure and table of an experiment as a venue wants them, from its tables alone."""
+
+import base64
+import html
+import io
+import re
+import shutil
+from typing import NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from fontTools.subset import Subsetter
+from fontTools.ttLib import TTFont
+from matplotlib.font_manager import findfont
+from tueplots import figsizes, fontsizes
+
+from ... import files
+from .. import figures, paths, tables
+from ..provenance import read_manifest
+from .report import TABLES, caption, number
+
+SUFFIXES = ("pdf", "svg")
+FONT = "DejaVu Serif"  # comes with matplotlib: the same bytes everywhere
+# Without the date the same figure is the same bytes.
+DATELESS = {
+    "pdf": {"metadata": {"CreationDate": None}},
+    "svg": {"metadata": {"Date": None}},
+    "pgf": {},
+}
+
+
+class Venue(NamedTuple):
+    """What a venue asks of figures.
+
+    Attributes
+    ----------
+    column, text : float
+        Inches of one column, and of the whole text: the same where there is one column.
+    sizes : dict
+        Settings of matplotlib: the size of every kind of text, in points.
+    """
+
+    column: float
+    text: float
+    sizes: dict
+
+
+def _inches(figsize):
+    return figsize["figure.figsize"][0]
+
+
+def _sizes(labels, ticks):
+    """Sizes of text, in points: labels as large as captions, ticks and legends smaller."""
+    large = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), labels)
+    return large | dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), ticks)
+
+
+POINTS = 72.27  # of TeX in an inch
+# tueplots' where it has the venue; else the widths of the venue's class: IEEEtran.cls (21 and
+# 43 picas of 12 points), acmart.cls of sigconf.
+VENUES = {
+    "icml": Venue(
+        _inches(figsizes.icml2024_half()), _inches(figsizes.icml2024_full()), fontsizes.icml2024()
+    ),
+    "neurips": Venue(
+        _inches(figsizes.neurips2024()), _inches(figsizes.neurips2024()), fontsizes.neurips2024()
+    ),
+    "ieee": Venue(21 * 12 / POINTS, 43 * 12 / POINTS, _sizes(8, 7)),
+    "acm": Venue(241.14749 / POINTS, 506.295 / POINTS, _sizes(8, 7)),
+}
+
+
+def write_paper(experiment, style, columns):
+    """Write ``paper/<style>-<columns>/``: figures, LaTeX tables, and snippets that include them.
+
+    Parameters
+    ----------
+    experiment : str
+    style : {"icml", "neurips", "ieee", "acm"}
+    columns : {1, 2}
+        How many columns of the page a figure is wide.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder. Its files are the same bytes for the same tables.
+
+    Raises
+    ------
+    ValueError
+        For an unknown style or number of columns.
+    FileNotFoundError
+        If the experiment has no finished results.
+    """
+    if style not in VENUES:
+        raise ValueError(f"style={style!r} is unknown: choose from {', '.join(VENUES)}.")
+    if columns not in (1, 2):
+        raise ValueError(f"columns={columns} must be 1 or 2.")
+    venue = VENUES[style]
+    width = venue.column if columns == 1 else venue.text
+    folder = paths.results_folder(experiment) / "paper" / f"{style}-{columns}"
+    made = list(every_figure(experiment))
+    shutil.rmtree(folder, ignore_errors=True)
+    across = columns == 2 and venue.column < venue.text
+    snippets = []
+    with figures.look(width, settings(venue)):
+        for name, draw in made:
+            figure = draw()
+            for suffix in _suffixes():
+                files.write_atomically(folder / f"{name}.{suffix}", _bytes(figure, suffix))
+            plt.close(figure)
+            snippets.append(_figure_snippet(name, across))
+    for name, frame in every_table(experiment):
+        files.write_atomically(folder / f"table-{name}.tex", _booktabs(frame))
+        snippets.append(_table_snippet(name, across))
+    files.write_atomically(folder / "include.tex", "\n".join([HEADER, *snippets]))
+    return folder
+
+
+def settings(venue):
+    """Settings of matplotlib beside the study's: the venue's sizes, and a font with serifs."""
+    return venue.sizes | {
+        "font.family": "serif",
+        "font.serif": [FONT],
+        "mathtext.fontset": "dejavuserif",
+        "lines.markersize": 3.5,
+    }
+
+
+def every_figure(experiment):
+    """Name and drawing function of each figure that the tables of an experiment allow."""
+    folder = paths.results_folder(experiment)
+    parameters = read_manifest(experiment)["parameters"]
+    frames = {
+        name: tables.read_table(experiment, name)
+        for name in tables.COLUMNS
+        if (folder / "tables" / f"{name}.csv").exists()
+    }
+    simple = {
+        "training": figures.plot_training,
+        "claims": figures.plot_claims,
+        "frontier": figures.plot_frontier,
+        "retraining": figures.plot_retraining,
+        "rates": figures.plot_rates,
+        "allocation": figures.plot_allocation,
+        "distortion": figures.plot_distortion,
+        "models": figures.plot_models,
+        "bench": figures.plot_bench,
+    }
+    for name, plot in simple.items():
+        if name in frames:
+            yield name, lambda plot=plot, name=name: plot(frames[name])
+    if "bench" in frames:
+        yield "growth", lambda: figures.plot_growth(frames["bench"])
+    if "density" in frames:
+        yield "densities", lambda: figures.plot_densities(frames["density"])
+    if "distribution" in frames:
+        centers = frames["distribution"]
+        for layer, bits in sorted(set(zip(centers["layer"], centers["bits"], strict=True))):
+            yield (
+                f"centers-{layer}-{bits}bits",
+                lambda layer=layer, bits=bits: figures.plot_centers(
+                    frames["density"], centers, layer, bits
+                ),
+            )
+    if "speed" in frames:
+        given = parameters["03-speed"]
+        bits = given.get("endpoint_bits", 4)
+        budget = min(b for b in given.get("budgets", [20, None]) if b is not None)
+        yield "iterations", lambda: figures.plot_iterations(frames["speed"], bits)
+        yield "inertia", lambda: figures.plot_inertia(frames["speed"], bits, budget)
+    if "accuracy" in frames:
+        n_images = parameters["04-accuracy"].get("n_images", 2000)
+        yield "accuracy", lambda: figures.plot_accuracy(frames["accuracy"], n_images)
+
+
+def every_table(experiment):
+    """Name and rows of each table that a page can hold; of the longest their means or medians."""
+    folder = paths.results_folder(experiment) / "tables"
+    for name in TABLES:
+        if (folder / f"{name}.csv").exists():
+            frame = tables.read_table(experiment, name)
+            yield name, SUMMARIES[name](frame) if name in SUMMARIES else frame
+
+
+def _accuracy(frame):
+    """Mean top-1 of the headline network by bits and budget; columns are initializations."""
+    rows = frame[(frame["network"] == frame["network"].iloc[0]) & (frame["init"] != "float")]
+    rows = tables.as_known(rows[rows["n_images"] == rows["n_images"].mode()[0]])
+    budget = rows["max_iter"].map(lambda most: "to the end" if pd.isna(most) else f"{most:.0f}")
+    rows = rows.assign(iterations=budget).sort_values("bits", kind="stable")
+    return _pivot(rows, ["scope", "bits", "iterations"], "init", "top1")
+
+
+def _speed(frame):
+    """Mean iterations until no label changes, by bits and layer; columns are initializations."""
+    rows = tables.as_known(frame[(frame["engine"] == "sorted") & frame["max_iter"].isna()])
+    return _pivot(rows.sort_values("bits", kind="stable"), ["bits", "layer"], "init", "n_iter")
+
+
+def _retraining(frame):
+    """Top-1 by way, bits and initialization; columns are epochs."""
+    frame = frame.assign(epoch="after epoch " + frame["epoch"].astype(str))
+    return _pivot(frame, ["way", "bits", "init"], "epoch", "test_top1")
+
+
+def _bench(frame):
+    """Median seconds of whole arrays, by number of centers; columns are peers."""
+    rows = frame[frame["n_weights"] == frame["n_array"]]
+    rows = rows[~rows["array"].str.endswith("growth")]
+    return _pivot(rows, ["array", "n_clusters"], "peer", "seconds", "median")
+
+
+def _pivot(rows, index, columns, values, how="mean"):
+    """A table in the order in which its rows came."""
+    found = rows.pivot_table(index=index, columns=columns, values=values, aggfunc=how, sort=False)
+    return found.reset_index().rename_axis(columns=None)
+
+
+SUMMARIES = {"accuracy": _accuracy, "speed": _speed, "retraining": _retraining, "bench": _bench}
+
+
+def _suffixes():
+    """PDF and SVG; PGF where TeX is installed, which matplotlib needs to measure its text."""
+    return (*SUFFIXES, "pgf") if shutil.which("xelatex") else SUFFIXES
+
+
+def _bytes(figure, suffix):
+    buffer = io.BytesIO()
+    with mpl.rc_context(figures.STYLE):  # the type of fonts is read here
+        figure.savefig(buffer, format=suffix, **DATELESS[suffix])
+    return FINISHED.get(suffix, bytes)(buffer.getvalue())
+
+
+def _numbered(svg):
+    """The same drawing with its names in the order in which they come: some are of addresses."""
+    names = dict.fromkeys(re.findall(rb'id="([a-z][0-9a-f]{10})"', svg))
+    numbers = {name: b"n%d" % number for number, name in enumerate(names)}
+    return re.sub(rb"\b[a-z][0-9a-f]{10}\b", lambda m: numbers.get(m[0], m[0]), svg)
+
+
+def _with_font(svg):
+    """The same with the letters of its font that it uses inside, as TrueType."""
+    texts = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)", svg.decode())
+    subsetter = Subsetter()
+    subsetter.populate(text=html.unescape("".join(texts)))
+    font, buffer = TTFont(findfont(FONT), recalcTimestamp=False), io.BytesIO()
+    del font["FFTM"]  # FontForge's times, which no subset is made of
+    subsetter.subset(font)
+    font.save(buffer)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    face = f"@font-face{{font-family:'{FONT}';src:url(data:font/ttf;base64,{data})}}"
+    style = b'<style type="text/css">'
+    return svg.replace(style, style + face.encode(), 1)
+
+
+def _anywhere(pgf):
+    """The same without comments on where matplotlib's fonts lie on this machine."""
+    return re.sub(rb"(?m)^%%.*Path=.*\n", b"", pgf)
+
+
+FINISHED = {"svg": lambda svg: _with_font(_numbered(svg)), "pgf": _anywhere}
+
+HEADER = """\
+% Include what you need; the preamble wants \\usepackage{graphicx,booktabs}.
+% Figures have their final width: no scaling, so that their text has the size of a caption.
+% Where <name>.pgf is there, \\input{<name>.pgf} draws the figure in the document's own font; the
+% preamble then wants \\usepackage{pgf} and \\providecommand{\\mathdefault}[1]{#1} too."""
+
+
+def _figure_snippet(name, across):
+    star = "*" * across
+    return (
+        f"\\begin{{figure{star}}}\n  \\centering\n  \\includegraphics{{{name}.pdf}}\n"
+        f"  \\caption{{{_latex(caption(name))}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n"
+    )
+
+
+def _table_snippet(name, across):
+    star = "*" * across
+    width = "\\textwidth" if across else "\\columnwidth"
+    return (  # made smaller where it is wider than its place
+        f"\\begin{{table{star}}}\n  \\centering\n  \\caption{{{_latex(TABLES[name])}}}\n"
+        f"  \\label{{tab:{name}}}\n  \\sbox0{{\\input{{table-{name}.tex}}}}\n"
+        f"  \\ifdim\\wd0>{width} \\sbox0{{\\resizebox{{{width}}}{{!}}{{\\usebox0}}}}\\fi\n"
+        "  \\ifdim\\dimexpr\\ht0+\\dp0>0.85\\textheight "
+        "\\sbox0{\\resizebox*{!}{0.85\\textheight}{\\usebox0}}\\fi\n"
+        f"  \\usebox0\n\\end{{table{star}}}\n"
+    )
+
+
+def _booktabs(frame):
+    """A LaTeX table: numbers to four digits and to the right, what is no number to the left."""
+    numeric = [
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        for kind in frame.dtypes
+    ]
+    align = "".join("r" if found else "l" for found in numeric)
+    text = frame.astype(object).map(number)
+    return text.to_latex(index=False, escape=True, column_format=align)
+
+
+def _latex(text):
+    text = re.sub(r"([%&#_$])", r"\\\1", text)
+    return text.replace("γ", "$\\gamma$")

@@ -1,0 +1,203 @@
+"""Parameter files and the parameters that notebooks declare: checked before anything runs."""
+
+import ast
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from .. import paths
+
+
+class ParameterError(ValueError):
+    """A parameter file or a parameter that a notebook cannot be run with."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One parameter file: the notebooks in their order, with their parameters."""
+
+    name: str
+    description: str
+    notebooks: dict
+
+
+def load_experiment(name):
+    """Read ``notebooks/experiments/<name>.yml`` and check it against the notebooks.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Experiment
+        With each notebook's parameters as :func:`check_parameters` returns them.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown experiment or notebook, or parameters that a notebook refuses.
+    """
+    folder = paths.ROOT / "notebooks" / "experiments"
+    path = folder / f"{name}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yml")))
+        raise ParameterError(f"unknown experiment {name!r}; the experiments are {known}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("notebooks"), dict):
+        raise ParameterError(f"{path.name} needs a mapping `notebooks:` of names to parameters")
+    notebooks = {
+        notebook: check_parameters(notebook_path(notebook), {"experiment": name} | (given or {}))
+        for notebook, given in content["notebooks"].items()
+    }
+    for notebook, given in notebooks.items():
+        if given["experiment"] != name:
+            raise ParameterError(f"{notebook}: experiment must be {name!r} in {path.name}")
+    return Experiment(name, content.get("description", ""), notebooks)
+
+
+def notebook_path(name):
+    """Path of a notebook of the study, given its name."""
+    path = paths.ROOT / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.ipynb")))
+        raise ParameterError(f"unknown notebook {name!r}; the notebooks are {known}")
+    return path
+
+
+def declared_parameters(notebook):
+    """The parameters that a notebook declares, with their types.
+
+    papermill's own inspection drops ``x: int | None = None`` and any value with a ``=``
+    in it, so the cell is read as Python.
+
+    Parameters
+    ----------
+    notebook : path-like
+
+    Returns
+    -------
+    dict of str to ast.expr
+        Each parameter's type: its annotation or, without one, what its default shows.
+
+    Raises
+    ------
+    ParameterError
+        Without a cell tagged ``parameters`` (papermill would put the values on top, where
+        the notebook overwrites them), or with anything in it but literals.
+    """
+    return {name: annotation for name, (annotation, _) in _declarations(notebook).items()}
+
+
+def default_parameters(notebook):
+    """The values of a notebook's parameters where none are passed."""
+    return {name: default for name, (_, default) in _declarations(notebook).items()}
+
+
+def _declarations(notebook):
+    """Type and default of each parameter."""
+    name = Path(notebook).stem
+    cells = [
+        cell.source
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if "parameters" in cell.metadata.get("tags", ())
+    ]
+    if len(cells) != 1:
+        raise ParameterError(f"{name}: needs one cell tagged 'parameters', has {len(cells)}")
+    return dict(_declaration(statement, name) for statement in ast.parse(cells[0]).body)
+
+
+def _declaration(statement, name):
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id=target), annotation=annotation, value=ast.expr()):
+            pass
+        case ast.Assign(targets=[ast.Name(id=target)]):
+            annotation = None
+        case _:
+            raise ParameterError(f"{name}: not a parameter: {ast.unparse(statement)}")
+    try:
+        default = ast.literal_eval(statement.value)
+    except ValueError:
+        raise ParameterError(
+            f"{name}: {target} must be a literal (an override leaves derived values stale)"
+        ) from None
+    return target, (annotation or ast.parse(_type_text(default), mode="eval").body, default)
+
+
+def _type_text(value):
+    if value is None:
+        return "object"
+    if isinstance(value, list) and value:
+        return f"list[{' | '.join(sorted({_type_text(element) for element in value}))}]"
+    return type(value).__name__
+
+
+def check_parameters(notebook, parameters, declared=None):
+    """Refuse what papermill would only warn of: unknown names and wrong types.
+
+    Parameters
+    ----------
+    notebook : path-like
+    parameters : dict
+        Values to pass, as YAML or Python gives them.
+    declared : dict, optional
+        The notebook's `declared_parameters`, where many values are asked about.
+
+    Returns
+    -------
+    dict
+        The same values. A whole number passes for a ``float``, True for no number.
+
+    Raises
+    ------
+    ParameterError
+        Naming the notebook, the parameter, what was given and what is asked for.
+    """
+    name = Path(notebook).stem
+    declared = declared or declared_parameters(notebook)
+    for parameter, value in parameters.items():
+        if parameter not in declared:
+            near = difflib.get_close_matches(str(parameter), declared, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ParameterError(
+                f"{name}: unknown parameter {parameter!r}{hint}; it has {', '.join(declared)}"
+            )
+        if not _accepts(declared[parameter], value):
+            raise ParameterError(
+                f"{name}: {parameter} must be {ast.unparse(declared[parameter])}, "
+                f"got {value!r} ({type(value).__name__}){_hint(value)}"
+            )
+    return dict(parameters)
+
+
+def _accepts(annotation, value):
+    """Whether a value is of the annotated type; True is no int, 1 is a float."""
+    match annotation:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _accepts(left, value) or _accepts(right, value)
+        case ast.Constant(value=None):
+            return value is None
+        case ast.Name(id="object"):
+            return True
+        case ast.Name(id="float"):
+            return type(value) in (float, int)
+        case ast.Name(id=kind):
+            return type(value).__name__ == kind
+        case ast.Subscript(value=ast.Name(id="list"), slice=element):
+            return isinstance(value, list) and all(_accepts(element, item) for item in value)
+    raise ParameterError(f"the type {ast.unparse(annotation)} is not understood")
+
+
+def _hint(value):
+    """YAML 1.1 reads ``1e-3`` as text."""
+    looks_like_a_number = isinstance(value, str) and re.fullmatch(
+        r"[-+]?[\d.]+e[-+]?\d+", value, re.I
+    )
+    return "; YAML takes it for text: write 1.0e-3" if looks_like_a_number else ""

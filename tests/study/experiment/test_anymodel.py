@@ -1,0 +1,248 @@
+"""Any model on any images: published accuracy first, batch normalization, rows."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from lib.images import ImagesError, imagenet_classes
+from lib.models import resolve, torchvision_weights
+from lib.study import tables
+from lib.study.experiment import anymodel
+from lib.study.experiment.anymodel import AnyModel, reestimate
+from lib.vision import torchvision
+
+
+class Redness(nn.Module):
+    """Tells red pictures from green ones by their mean color, through weights to be shared."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv2d(3, 8, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 2, bias=False)
+        with torch.no_grad():
+            self.mix.weight.zero_()
+            self.mix.weight[0, 0], self.mix.weight[1, 1] = 1.0, 1.0
+            self.head.weight.zero_()
+            self.head.weight[0, 0], self.head.weight[1, 1] = 1.0, 1.0
+
+    def forward(self, images):
+        return self.head(self.norm(self.mix(images)).mean((2, 3)))
+
+
+def redness():
+    return Redness().eval()
+
+
+REDNESS = f"{__name__}:redness"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("lib.study.experiment.evaluation.CACHE", folder)
+    return folder
+
+
+@pytest.fixture
+def judgements(monkeypatch):
+    """A list that grows whenever a model goes over all images."""
+    calls, judge = [], AnyModel._judge
+
+    def counted(self, model):
+        calls.append(model)
+        return judge(self, model)
+
+    monkeypatch.setattr(AnyModel, "_judge", counted)
+    return calls
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for name, color in (("0", (200, 30, 0)), ("1", (20, 210, 0))):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            Image.new("RGB", (20, 20), color).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def test_rows_of_ones_own_model_and_images(pictures):
+    judged = AnyModel(REDNESS, "folder", pictures, batch_size=4)
+    assert judged.check_published() == (
+        "top-1 100.00 %, not checked: none is published for these images"
+    )
+    rows = list(judged.rows(["linear", "optimal"], [1, 2], max_iter=10))
+    assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.COLUMNS["models"]))}
+    assert [(row["init"], row["bits"]) for row in rows] == [
+        ("float", None),
+        ("linear", 1),
+        ("optimal", 1),
+        ("linear", 2),
+        ("optimal", 2),
+    ]
+    assert all(row["top1"] == row["top5"] == 100 for row in rows)
+    assert rows[1]["ratio"] >= rows[3]["ratio"] > 1
+
+
+def test_random_initializations_have_a_row_for_each_seed(pictures):
+    judged = AnyModel(REDNESS, "folder", pictures)
+    rows = list(judged.rows(["random", "linear"], [1], seeds=[3, 4]))
+    found = [(row["init"], row["seed"]) for row in rows]
+    assert found == [("float", None), ("random", 3), ("random", 4), ("linear", 3)]
+
+
+@pytest.mark.parametrize("n_images", [None, 4, 10])
+def test_the_first_images_are_of_all_classes(pictures, n_images):
+    judged = AnyModel(REDNESS, "folder", pictures, n_images=n_images, batch_size=4)
+    assert next(iter(judged.loader))[1].tolist() == [0, 1, 0, 1]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(pictures, judgements):
+    network = redness()
+
+    def run():
+        judged = AnyModel("mine", "folder", pictures, network=network)
+        rows = judged.rows(["linear"], [1, 2], reestimated=1)
+        return [{key: row[key] for key in row if key != "seconds"} for row in rows]
+
+    first = run()
+    assert len(judgements) == 3
+    assert run() == first
+    assert len(judgements) == 3
+    Image.new("RGB", (20, 20), (0, 255, 0)).save(pictures / "0" / "4.png")
+    assert run()[0]["top1"] == 90
+    assert len(judgements) == 6
+
+
+def test_code_that_changed_is_not_answered_from_the_cache(pictures, judgements, monkeypatch):
+    network, forward = redness(), Redness.forward
+    assert AnyModel("mine", "folder", pictures, network=network).right["top1"].all()
+    monkeypatch.setattr(Redness, "forward", lambda self, images: -forward(self, images))
+    assert not AnyModel("mine", "folder", pictures, network=network).right["top1"].any()
+    assert len(judgements) == 2
+
+
+def test_labels_beyond_the_outputs_are_refused(pictures):
+    (pictures / "1").rename(pictures / "2")
+    with pytest.raises(ImagesError, match="has 2 outputs, an image the label 2: give label_map"):
+        AnyModel(REDNESS, "folder", pictures)
+
+
+@pytest.mark.parametrize(
+    ("published", "copies", "refused"),
+    [
+        (100.0, 1, False),
+        (99.6, 1000, False),
+        (99.0, 1000, True),
+        (56.5, 1, False),  # ten images say little
+        (56.5, 2, True),
+    ],
+)
+def test_the_published_accuracy_is_met_or_the_run_ends(pictures, published, copies, refused):
+    judged = AnyModel(REDNESS, "folder", pictures)
+    judged.published = published
+    judged.right = {name: right.repeat(copies) for name, right in judged.right.items()}
+    judged.images = range(copies * len(judged.images))
+    if refused:
+        message = f"published are {published:.2f} %: the images, their labels"
+        with pytest.raises(ImagesError, match=message):
+            judged.check_published()
+    else:
+        assert f"published {published:.2f} %" in judged.check_published()
+
+
+def test_what_torchvision_publishes():
+    for name, top1 in {
+        "alexnet": 56.522,
+        "vgg16": 71.592,
+        "resnet18": 69.758,
+        "mobilenet_v3_small": 67.668,
+    }.items():
+        assert anymodel._published(torchvision_weights(name, "IMAGENET1K_V1")) == top1
+    assert torchvision_weights("package.module:function", "DEFAULT") is None
+
+
+def test_batch_normalization_is_taken_again(pictures):
+    judged = AnyModel(REDNESS, "folder", pictures, batch_size=4)
+    model = redness()
+    before = model.norm.running_mean.clone()
+    reestimate(model, judged.loader, 1)
+    with torch.no_grad():
+        inputs = next(iter(judged.loader))[0]
+        expected = model.mix(inputs).mean((0, 2, 3))
+    assert not torch.allclose(before, expected, atol=1e-2)
+    torch.testing.assert_close(model.norm.running_mean, expected)
+    assert not model.training
+
+
+class Constant(nn.Module):
+    """A thousand outputs, of which the first is always the largest."""
+
+    def forward(self, images):
+        return torch.eye(1000)[:1].expand(len(images), 1000)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "arch", "published"),
+    [(1000, None, 69.758), (100, None, None), (1000, "resnet18", None)],
+)
+def test_published_is_what_is_of_all_classes_and_of_torchvisions_weights(
+    tmp_path, monkeypatch, n_classes, arch, published
+):
+    monkeypatch.setattr(anymodel, "resolve", lambda *_, **__: Constant())
+    for wnid, _ in imagenet_classes()[:n_classes]:
+        (tmp_path / wnid).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / wnid / "a.png")
+    monkeypatch.setattr(anymodel, "SAMPLE", 1)
+    monkeypatch.setattr(AnyModel, "_judge", lambda *_: {"top1": torch.zeros(n_classes) == 1})
+    name = "my.safetensors" if arch else "resnet18"
+    judged = AnyModel(name, "imagenet", tmp_path, arch=arch, weights="IMAGENET1K_V1")
+    assert len(judged.images) == n_classes
+    assert judged.published == published
+
+
+def test_a_checkpoint_has_its_architectures_preprocessing_and_categories(tmp_path, monkeypatch):
+    monkeypatch.setattr(anymodel, "resolve", lambda *_, **__: Constant())
+    (tmp_path / "golf ball").mkdir()
+    Image.new("RGB", (300, 400)).save(tmp_path / "golf ball" / "a.png")
+    judged = AnyModel("my.safetensors", "folder", tmp_path, arch="resnet50")
+    assert judged.images.labels.tolist() == [574]
+    assert judged.images.transform.resize_size == [232]  # of the default weights, version 2
+
+
+def test_a_network_itself_and_a_size(pictures):
+    judged = AnyModel("mine", "folder", pictures, network=redness(), size=32)
+    assert judged.images[0][0].shape == (3, 32, 32)
+    assert next(judged.rows([], []))["model"] == "mine"
+
+
+@pytest.mark.slow
+def test_the_weights_own_transform_is_used(monkeypatch):
+    monkeypatch.setattr(
+        anymodel, "resolve", lambda *_, **__: torchvision.models.alexnet(weights=None).eval()
+    )
+    judged = AnyModel("alexnet", "embedded", n_images=3)
+    assert judged.images[0][0].shape == (3, 224, 224)
+
+
+def test_files_are_found_from_another_working_directory(tmp_path, monkeypatch):
+    """A sweep's points run in folders of their own."""
+    repository = tmp_path / "repository"
+    (repository / "data/mine/0").mkdir(parents=True)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(repository / "data/mine/0/a.png")
+    save_file(resolve("squeezenet1_1", weights=None).state_dict(), repository / "my.safetensors")
+    monkeypatch.setattr("lib.study.paths.ROOT", repository)
+    (tmp_path / "point").mkdir()
+    monkeypatch.chdir(tmp_path / "point")
+    found = AnyModel("my.safetensors", "folder", "data/mine", arch="squeezenet1_1")
+    assert len(found.images) == 1
+    assert type(found.model).__name__ == "SqueezeNet"
+
+
+def test_the_committed_images():
+    images = anymodel._open("embedded", None, transform=torchvision.transforms.ToTensor())
+    assert len(images) == 10_000
+    assert images[0][0].shape == (3, 28, 28)

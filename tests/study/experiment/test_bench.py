@@ -1,0 +1,124 @@
+"""Rows of the bench, on peers that are always installed."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.study.experiment import bench
+from lib.study.tables import COLUMNS
+
+ALWAYS = [bench.COPY, bench.OURS, bench.OPTIMAL, "scikit-learn", "scikit-learn, our start"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    bench.require(ALWAYS)
+    race = bench.Race("small", bench.heavy_tailed(5000), ALWAYS)
+    return pd.DataFrame(race.rows(4, repeats=2) + race.rows(9, repeats=2))
+
+
+def test_rows_have_the_columns_of_the_table(rows):
+    assert set(rows) == set(COLUMNS["bench"])
+    assert len(rows) == len(ALWAYS) * 2 * 2
+    assert (rows["seconds"] > 0).all()
+    assert (rows["n_weights"] == 5000).all()
+
+
+def test_no_peer_is_better_than_the_bound_and_ours_is_on_it(rows):
+    inertia = rows.set_index(["peer", "n_clusters"])["relative_inertia"]
+    assert inertia[bench.COPY].isna().all()
+    others = inertia.drop(bench.COPY)
+    assert (others >= 1).all()
+    assert (others[bench.OPTIMAL] < 1 + 1e-9).all()  # few weights: the optimum is exact
+    own, theirs = others[bench.OURS], others["scikit-learn, our start"]
+    np.testing.assert_allclose(own.groupby("n_clusters").first(), 1, rtol=0.2)
+    np.testing.assert_allclose(theirs.groupby("n_clusters").first(), 1, rtol=0.2)
+
+
+def test_repeats_are_interleaved(rows):
+    order = rows[rows["n_clusters"] == 4][["repeat", "peer"]].to_numpy().tolist()
+    assert order == [[repeat, peer] for repeat in (0, 1) for peer in ALWAYS]
+
+
+def test_a_slow_peer_gets_fewer_weights(monkeypatch):
+    def slow(weights, k):
+        time.sleep(len(weights) * 2e-5)
+        return np.zeros(k)
+
+    monkeypatch.setitem(bench.PEERS, "slow", bench.Peer("numpy", slow))
+    weights = bench.heavy_tailed(1_000_000)
+    race = bench.Race("large", weights, ["slow"])
+    chosen = race._array("slow", 2)
+    assert len(chosen) in (20_000, 50_000)  # about a second
+    assert not np.array_equal(chosen, weights[: len(chosen)])
+    assert np.isin(chosen, weights).all()
+    fast = bench.Peer("numpy", lambda weights, k: np.zeros(k))
+    monkeypatch.setitem(bench.PEERS, "slow", fast)
+    assert len(race._array("slow", 2)) == len(weights)
+
+
+def test_a_peer_whose_tables_would_be_too_large_gets_fewer_weights(monkeypatch):
+    hungry = bench.Peer("numpy", lambda weights, k: np.zeros(k), bytes_per_cell=16)
+    monkeypatch.setitem(bench.PEERS, "hungry", hungry)
+    race = bench.Race("large", bench.heavy_tailed(1_000_000), ["hungry"])
+    assert len(race._array("hungry", 2)) == 1_000_000
+    assert len(race._array("hungry", 1000)) == 200_000
+
+
+@pytest.mark.parametrize(("number", "rounded"), [(1, 1), (19, 10), (20, 20), (99_999, 50_000)])
+def test_rounded(number, rounded):
+    assert bench._rounded(number) == rounded
+
+
+def test_memory_is_that_of_the_call():
+    def allocate(size):
+        return np.ones(size << 17).sum()  # so many MiB
+
+    for size in (64, 256):
+        _, _, peak = bench.measured(allocate, size)
+        assert np.isnan(peak) or abs(peak / 2**20 - size) < 16
+
+
+def test_unknown_and_missing_peers_are_named(monkeypatch):
+    with pytest.raises(ValueError, match="'fastest' is unknown: choose from copy"):
+        bench.require(["fastest"])
+    monkeypatch.setitem(bench.PEERS, "absent", bench.Peer("no_such_package", None))
+    with pytest.raises(ModuleNotFoundError, match=r"'no_such_package'.*requirements-bench\.txt"):
+        bench.require(["absent"])
+
+
+def test_ratios_are_of_two_calls_in_turn():
+    rng = np.random.default_rng(0)
+    layers = {
+        "conv1": rng.normal(size=(4, 3, 5, 5)).astype(np.float32),
+        "conv2": rng.normal(size=(8, 4, 5, 5)).astype(np.float32),
+        "fc6": rng.normal(size=(60, 70)).astype(np.float32),
+    }
+    rows = pd.DataFrame(bench.ratio_rows(layers, 4, repeats=2))
+    assert set(rows) == set(COLUMNS["ratios"])
+    assert list(dict.fromkeys(rows["case"])) == [
+        "all layers",
+        "all layers, optimal",
+        "fc6, weighted",
+        "conv2, a codebook a channel",
+    ]
+    assert rows["n_weights"].tolist() == [5300, 5300] * 2 + [4200] * 2 + [800] * 2
+    np.testing.assert_allclose(rows["ratio"], rows["seconds"] / rows["against_seconds"])
+    assert (rows.groupby("case")["ratio"].median()["all layers"]) > 1
+
+
+def test_gaps():
+    rows = pd.DataFrame(bench.gap_rows("small", bench.heavy_tailed(20_000), [2, 16]))
+    assert set(rows) == set(COLUMNS["gaps"])
+    assert (rows["bound"] <= rows["inertia"]).all()
+    np.testing.assert_allclose(rows["gap"], rows["inertia"] / rows["bound"] - 1)
+    assert (rows["gap"] < 1e-5).all()
+
+
+def test_heavy_tailed_is_the_same_every_time():
+    first = bench.heavy_tailed(1000)
+    np.testing.assert_array_equal(first, bench.heavy_tailed(1000))
+    assert first.dtype == np.float32
+    assert np.abs(first).max() > 6 * np.quantile(np.abs(first), 0.68)

@@ -1,0 +1,143 @@
+"""Ways to compress the study's network: bits as asked for, files that are what was evaluated."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import Prepared, compression
+from lib.study.experiment.data import load_convolutions
+from lib.study.experiment.frontier import Compressor, uniform_at_bits
+from lib.study.experiment.network import LAYERS, SCOPES, alexnet, prepare
+from lib.study.experiment.recipes import Recipe, Retraining, choose, headline
+
+
+@pytest.mark.parametrize("bits", [0.7, 2.0, 4.0])
+def test_uniform_steps_fill_the_bits(bits):
+    weight = load_convolutions()["features.3.weight"]
+    cells = uniform_at_bits(Prepared(weight), bits)
+    assert 0.97 * bits < cells.entropy <= bits
+
+
+def test_a_recipe_says_its_bits_and_name():
+    recipe = Recipe("entropy-constrained", 3, 0.2, corrected=True)
+    assert recipe.method == "entropy-constrained, corrected"
+    assert [recipe.bits(layer) for layer in ("conv1", "fc6", "fc8")] == [3, 0.2, 4]
+    other = Recipe("entropy-constrained", 3, 0.4, corrected=True)
+    assert recipe.of("conv") == other.of("conv")
+    assert recipe.of("all") != other.of("all")
+    pruned, plain = (Recipe(cells, 4, 4, corrected=True) for cells in ("pruned", "k-means"))
+    assert pruned.of("conv") == plain.of("conv")  # only the classifier is pruned
+    assert pruned.of("all") != plain.of("all")
+    with pytest.raises(ValueError, match="cells='k-mean' is unknown: choose from k-means"):
+        Recipe("k-mean", 3, 3, corrected=False)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    found = alexnet()
+    for layer in ("fc6", "fc7", "fc8"):
+        torch.nn.init.normal_(found.get_submodule(LAYERS[layer]).weight, std=0.005)
+    return found
+
+
+@pytest.fixture
+def compressor(network, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    monkeypatch.setattr("lib.study.experiment.evaluation.CACHE", tmp_path)
+    return Compressor(network, "toy", n_calibration=20, n_images=30, n_train=60)
+
+
+@pytest.mark.slow
+def test_a_row_is_of_a_file_that_computes_what_was_evaluated(compressor, network, tmp_path):
+    model, seconds = compressor.compressed(Recipe("k-means", 3, 3, corrected=True), "conv")
+    row = compressor.row(model, "conv", "k-means, corrected", seconds)
+    path = tmp_path / "toy" / "files" / row["file"]
+    found = compression.load(path, alexnet())
+    for layer in LAYERS:
+        weight, before = (n.get_submodule(LAYERS[layer]).weight for n in (found, network))
+        assert torch.equal(weight, before) == (layer not in SCOPES["conv"])
+    with torch.inference_mode():
+        images = compressor.images["test"]
+        right = found(prepare(images.pixels)).argmax(1) == images.labels
+    assert row["top1"] == pytest.approx(100 * right.double().mean().item())
+    assert row["ratio"] == pytest.approx(32 / row["bits_per_weight"])
+    assert 32 / 3 < row["ratio"] < 13  # entropy-coded below three bits
+    assert row["low"] < row["top1"] < row["high"]
+    assert compressor.float_row("conv")["bytes"] == 4 * 2_468_544
+
+
+@pytest.mark.slow
+def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor):
+    retraining = Retraining("entropy-constrained", 3, 0.2, 1, "classifier")
+    model, _ = compressor.retrained(retraining)
+    plain, _ = compressor.compressed(retraining.recipe, "conv")
+    for layer in SCOPES["all"]:
+        ours, theirs = (m.get_submodule(LAYERS[layer]).weight for m in (model, plain))
+        assert torch.equal(ours, theirs) == layer.startswith("conv")
+    weight = model.get_submodule(LAYERS["fc6"]).weight
+    assert (weight == 0).float().mean() > 0.9
+    assert len(np.unique(weight.detach().numpy())) < 200
+
+
+@pytest.mark.slow
+def test_whole_networks_train_on_pixels(compressor, network):
+    retraining = Retraining("entropy-constrained", 2, 4, 1, "conv")
+    model, _ = compressor.retrained(retraining)
+    alike, _ = compressor.trained_float(retraining)
+    for layer in SCOPES["all"]:
+        before, shared, floats = (
+            m.get_submodule(LAYERS[layer]).weight.detach() for m in (network, model, alike)
+        )
+        assert torch.equal(before, shared) == torch.equal(before, floats) == (layer[:2] == "fc")
+        assert (len(shared.unique()) < 200) == layer.startswith("conv")
+    row = compressor.row(model, "conv", retraining.method, 1.0, retrained=True, pruned=True)
+    assert row["method"] == "all trained through"
+    assert row["bits_per_weight"] < 2.6
+
+
+@pytest.mark.slow
+def test_pruned_weights_stay_nine_in_ten(compressor):
+    model, _ = compressor.retrained(Retraining("pruned", 4, 4, 1, "classifier"))
+    for layer in ("fc6", "fc7"):
+        weight = model.get_submodule(LAYERS[layer]).weight.detach()
+        assert 0.9 <= (weight == 0).double().mean() < 0.9001
+        assert len(weight.unique()) <= 16
+
+
+def test_a_retraining_says_what_it_is():
+    whole = Retraining("entropy-constrained", 2, 0.1, 3, "all")
+    assert (whole.scope, whole.method, len(whole.layers)) == ("all", "all trained through", 8)
+    head = Retraining("pruned", 4, 4, 1, "classifier")
+    assert (head.scope, head.method) == ("all", "pruned, trained through")
+    assert list(head.layers) == ["fc6", "fc7", "fc8"]
+    assert Retraining("pruned", 4, 4, 1, "conv").scope == "conv"
+    assert Retraining("k-means", 3, 3, 1, "all").method == "k-means, all trained through"
+    assert [whole.prunes, head.prunes] == [True, True]
+    assert not Retraining("k-means", 3, 3, 1, "all").prunes
+    assert not Retraining("entropy-constrained", 4, 4, 1, "conv").prunes
+    with pytest.raises(ValueError, match="trained='head' is unknown: choose from classifier, conv"):
+        Retraining("pruned", 4, 4, 1, "head")
+    with pytest.raises(ValueError, match="cells='uniform' is unknown"):
+        Retraining("uniform", 4, 4, 1, "all")
+
+
+def test_the_smallest_good_file_of_each_kind_is_chosen():
+    rows = pd.DataFrame(
+        [
+            ("all", False, 30, 0.6, "a"),  # loses too much
+            ("all", False, 40, 0.5, "b"),
+            ("all", False, 50, 0.1, "c"),
+            ("all", True, 10, 0.2, "d"),
+            ("conv", False, 5, -0.3, "e"),
+            ("conv", False, 4, 0.0, None),  # no file
+        ],
+        columns=["scope", "retrained", "bytes", "held_out_drop", "file"],
+    )
+    found = choose(rows)
+    assert found["file"].tolist() == ["a", "b", "c", "d", "e"]
+    assert found["chosen"].tolist() == [False, True, False, True, True]
+    assert headline(rows.drop(columns="held_out_drop"), found, "all") == "d"
+    none = found.assign(chosen=False)
+    assert headline(rows.drop(columns="held_out_drop"), none, "all") == "c"  # the most accurate

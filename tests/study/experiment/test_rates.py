@@ -1,0 +1,82 @@
+"""Rates, allocations and remedies of a real network's convolutions, on few images."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib import compression
+from lib.study.experiment.distortion import Remedies
+from lib.study.experiment.frontier import Compressor
+from lib.study.experiment.network import LAYERS, SCOPES, alexnet
+from lib.study.experiment.rates import Allocator, prepared_by_inputs, rate_rows
+
+
+@pytest.fixture(scope="module")
+def compressor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rates")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESULTS", str(folder))
+        patch.setattr("lib.study.experiment.evaluation.CACHE", folder)
+        torch.manual_seed(0)
+        yield Compressor(alexnet(), "toy", n_calibration=4, n_images=20, n_train=10)
+
+
+def test_at_one_entropy_the_cells_made_for_it_leave_the_least_error(compressor):
+    rows = rate_rows(compressor, "conv2", [3])
+    found = {row["cells"]: row for row in rows}
+    means, uniform, ours = (found[n] for n in ("k-means", "uniform", "entropy-constrained"))
+    assert means["n_clusters"] == 8
+    assert ours["entropy"] <= means["entropy"] * 1.001
+    assert ours["relative_distortion"] < min(
+        means["relative_distortion"], uniform["relative_distortion"]
+    )
+    for row in rows:
+        assert row["entropy"] <= row["bits_per_weight"] < row["entropy"] + 0.1
+        assert row["bits_per_weight"] == 8 * row["bytes"] / (192 * 64 * 25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("criterion", ["squared error", "fisher"])
+def test_an_allocation_fits_its_budget_and_errs_less(compressor, criterion):
+    allocator = Allocator(compressor, criterion, 64)
+    uniform = allocator.uniform("conv", 3)
+    budget = allocator.size(uniform)
+    rows = allocator.rows("conv", 3, "uniform", uniform)
+    best = allocator.frontier("conv").within(budget)
+    ours = allocator.rows("conv", 3, "allocated", best)
+    assert [row["layer"] for row in ours] == list(SCOPES["conv"])
+    assert sum(row["bytes"] for row in ours) == ours[0]["total_bytes"] <= budget
+    assert sum(r["distortion"] for r in ours) <= sum(r["distortion"] for r in rows)
+    model = allocator.model(best)
+    for layer, k in best.items():
+        assert len(model.get_submodule(LAYERS[layer]).weight.unique()) <= k
+
+
+def test_unknown_criteria_and_weightings_are_named(compressor):
+    with pytest.raises(ValueError, match="criterion='hessian' is unknown: choose from squared"):
+        Allocator(compressor, "hessian")
+    with pytest.raises(ValueError, match=r"weightings=\['outputs'\]: choose from none, inputs"):
+        Remedies(compressor, ["none", "outputs"])
+
+
+def test_weighting_by_inputs_keeps_the_weights_and_counts_them_differently(compressor):
+    prepared = prepared_by_inputs(compressor)["conv1"]
+    plain = compressor.prepared["conv1"]
+    assert prepared.weights is plain.weights
+    weighted, usual = (p.cluster(8, init="optimal") for p in (prepared, plain))
+    assert not np.allclose(weighted.centers, usual.centers, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_remedies_apply_alone_and_together(compressor):
+    remedies = Remedies(compressor, ["none"], ["conv"])
+    combinations = remedies.combinations()
+    assert combinations[0] == ("none", False, False)
+    assert combinations[-1] == ("none", True, True)
+    assert len(combinations) == 4
+    rows = [remedies.rows(2, *combination) for combination in combinations]
+    assert [[row["scope"] for row in found] for found in rows] == 4 * [["conv"]]
+    plain, corrected = rows[0][0], rows[1][0]
+    # A factor a channel in half precision, and one entry of the file's header each.
+    assert corrected["bytes"] - plain["bytes"] == 2 * (64 + 192 + 384 + 256 + 256)
+    assert compression.describe(compressor.folder / "new.safetensors")

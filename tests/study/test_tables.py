@@ -1,0 +1,226 @@
+"""Tables, atomic writes, the manifest and the comparison with the committed rows."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import files
+from lib.study import paths, provenance, tables
+from lib.study.tables import comparison
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Make an empty repository."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.delenv("RESULTS", raising=False)
+    return tmp_path
+
+
+def density(n_rows=3):
+    """Make a small table of kind density."""
+    weight = np.linspace(-1, 1, n_rows)
+    return pd.DataFrame({"layer": "conv_1", "weight": weight, "density": weight**2 / 3})
+
+
+def accuracy(**changed):
+    """Make a table of kind accuracy with two rows, converged and not."""
+    row = dict.fromkeys(tables.COLUMNS["accuracy"], 1) | {
+        "network": "learned",
+        "scope": "conv",
+        "init": "linear",
+        "gamma": None,
+        "revise": False,
+        "top1": 88.5,
+        "inertia": 2.0,
+    }
+    return pd.DataFrame([row | {"max_iter": 20}, row | {"max_iter": None} | changed])
+
+
+# ---------------------------------------------------------------------------- writes
+
+
+def test_a_write_makes_its_folder_and_leaves_no_other_file(tmp_path):
+    path = tmp_path / "a/b/file.txt"
+    files.write_atomically(path, "first")
+    files.write_atomically(path, b"second")
+    assert path.read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch, failing):
+    path = tmp_path / "file.txt"
+    files.write_atomically(path, "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, full)
+    with pytest.raises(OSError, match=r"cannot write .*file\.txt: No space left on device"):
+        files.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "folder").write_text("a file, so that even root cannot write into it")
+    with pytest.raises(OSError, match=r"cannot write .*folder/table\.csv: "):
+        files.write_atomically(tmp_path / "folder/table.csv", "")
+
+
+def test_the_root_of_results_can_be_moved(root, monkeypatch):
+    assert paths.results_folder("smoke") == root / "results/smoke"
+    monkeypatch.setenv("RESULTS", "/elsewhere")
+    assert str(paths.results_folder("smoke")) == "/elsewhere/smoke"
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def test_a_table_is_written_three_times_and_read_back(root):
+    frame = density()
+    path = tables.write_table(frame[["density", "layer", "weight"]], "smoke", "density")
+    assert path.read_text().splitlines()[:2] == [
+        "layer,weight,density",
+        "conv_1,-1,0.3333333333",
+    ]
+    pd.testing.assert_frame_equal(
+        tables.read_table("smoke", "density"), frame, check_dtype=False, atol=1e-9
+    )
+    assert path.with_suffix(".md").read_text().startswith("| layer | weight | density |\n| ---")
+    latex = path.with_suffix(".tex").read_text()
+    assert r"conv\_1 & -1 & 0.3333333333 \\" in latex
+    assert r"\toprule" in latex
+
+
+def test_a_long_table_is_written_as_csv_only(root):
+    path = tables.write_table(density(200), "smoke", "density")
+    assert path.with_suffix(".md").exists()
+    tables.write_table(density(201), "smoke", "density")
+    assert [file.name for file in path.parent.iterdir()] == ["density.csv"]
+
+
+def test_truth_values_and_missing_ones(root):
+    path = tables.write_table(accuracy(revise=True), "smoke", "accuracy")
+    first, second = (line.split(",") for line in path.read_text().splitlines()[1:])
+    assert first[3:8] == ["", "False", "1", "1", "20"]
+    assert second[3:8] == ["", "True", "1", "1", ""]
+    assert tables.read_table("smoke", "accuracy")["revise"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("frame", "name", "message"),
+    [
+        (density().drop(columns="weight"), "density", r"missing columns \['weight'\]"),
+        (density().assign(extra=1), "density", r"unexpected columns \['extra'\]"),
+        (density(), "densities", "unknown table 'densities'; the tables are training"),
+    ],
+)
+def test_columns_are_enforced(root, frame, name, message):
+    with pytest.raises(ValueError, match=message):
+        tables.write_table(frame, "smoke", name)
+    assert not (root / "results").exists()
+
+
+def test_a_missing_table_tells_the_command_that_makes_it(root):
+    with pytest.raises(FileNotFoundError, match="make reproduce EXPERIMENT=smoke"):
+        tables.read_table("smoke", "density")
+
+
+def test_every_table_is_compared_on_columns_that_it_has():
+    assert comparison.TOLERANCES.keys() == tables.COLUMNS.keys()
+    for name, (keys, tolerances) in comparison.TOLERANCES.items():
+        assert {*keys.split(), *tolerances} <= set(tables.COLUMNS[name])
+
+
+# ------------------------------------------------------------------------ comparison
+
+
+def test_the_comparison_finds_the_changed_row(root, capsys):
+    tables.write_table(accuracy(top1=90.0), comparison.REFERENCE, "accuracy")
+    tables.write_table(accuracy(top1=88.9), "smoke", "accuracy")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
+    assert found == {"table": "accuracy", "shared": 2, "agree": 1, "only_here": 0, "only_there": 0}
+    out = capsys.readouterr().out
+    assert (
+        "accuracy     1 of 2 shared rows agree (top1 within 1, inertia within 0.001 of it)" in out
+    )
+    assert "revise=False bits=1 seed=1 n_images=1: top1 88.9, committed 90" in out
+    assert "speed" not in out  # which neither side has
+
+
+def test_rows_of_one_side_are_counted(root):
+    tables.write_table(accuracy(max_iter=100), comparison.REFERENCE, "accuracy")
+    tables.write_table(pd.concat([accuracy(), accuracy(seed=7)]), "smoke", "accuracy")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
+    assert [found[key] for key in ("shared", "only_here", "only_there")] == [1, 3, 1]
+
+
+def test_repeated_keys_are_compared_in_their_order(root, capsys):
+    tables.write_table(density(), comparison.REFERENCE, "density")
+    tables.write_table(density().assign(weight=[-1, 0.5, 1]), "smoke", "density")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
+    assert (found["shared"], found["agree"]) == (3, 2)
+
+
+def test_rows_of_which_nothing_is_compared_agree(root, capsys):
+    """Seconds are not: what differs in them alone is alike."""
+    row = dict.fromkeys(tables.COLUMNS["ratios"], 1)
+    for name in ("smoke", comparison.REFERENCE):
+        tables.write_table(pd.DataFrame([row | {"repeat": i} for i in range(3)]), name, "ratios")
+    (found,) = comparison.compare_tables("smoke").to_dict("records")
+    assert (found["shared"], found["agree"]) == (3, 3)
+
+
+def test_rows_of_a_classifier_trained_otherwise_are_not_compared(root, capsys):
+    layers = pd.DataFrame({"layer": ["conv1", "fc6"], "weight": 0.0, "density": 1.0})
+    for name, given in (("smoke", {"epochs": 1}), (comparison.REFERENCE, {"n_test": 10_000})):
+        tables.write_table(layers, name, "density")
+        tables.write_table(accuracy(), name, "accuracy")
+        provenance.write_manifest(name, {}, {"01-train": given})
+    found = comparison.compare_tables("smoke").set_index("table")["shared"]
+    assert found.to_dict() == {"density": 1, "accuracy": 0}
+    assert "trained otherwise" in capsys.readouterr().out
+
+
+def test_the_reference_itself_is_compared_with_its_last_commit(root):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(("git", *identity, *arguments), cwd=root, check=True, capture_output=True)
+
+    tables.write_table(accuracy(), comparison.REFERENCE, "accuracy")
+    assert comparison.compare_tables(comparison.REFERENCE).empty
+    git("init", ".")
+    git("add", ".")
+    git("commit", "-m", "results")
+    tables.write_table(accuracy(top1=50.0), comparison.REFERENCE, "accuracy")
+    assert comparison.compare_tables(comparison.REFERENCE)["agree"].tolist() == [1]
+    assert provenance.provenance()["code"]["clean"] is True
+    (root / "new.py").write_text("")
+    assert provenance.provenance()["code"]["clean"] is False
+
+
+# -------------------------------------------------------------------------- manifest
+
+
+def test_the_manifest_names_inputs_and_outputs_without_the_machine(root, monkeypatch):
+    monkeypatch.setenv("RESULTS", str(root / "moved"))
+    for name in ("requirements.txt", "lib/a.py", "lib/__pycache__/a.py", "data/x.bin", "data/.y"):
+        files.write_atomically(root / name, name)
+    outputs = {"tables/density.csv": "1234"}
+    records = {"01-first": {"seconds": 1.5, "outputs": outputs}}
+    written = provenance.write_manifest("smoke", records, {"01-first": {"seed": 0}})
+    text = (root / "moved/smoke/manifest.json").read_text()
+    assert json.loads(text) == written
+    assert str(root) not in text
+    assert list(written["inputs"]) == ["data/x.bin", "lib/a.py", "requirements.txt"]
+    assert written["inputs"]["lib/a.py"] == files.sha256(root / "lib/a.py")
+    assert (written["outputs"], written["seconds"]) == (outputs, {"01-first": 1.5})
+    assert written["hardware"]["cores"] >= 1
+    assert written["packages"]["numpy"] == np.__version__
+    assert written["code"] == {"commit": None, "clean": None}
