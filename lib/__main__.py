@@ -89,7 +89,7 @@ def _compress(options):
 def _inspect(options):
     from . import compression
 
-    print(compression.size_table(options.file).to_string(index=False))
+    print(compression.size_table(options.file))
 
 
 def _evaluate(options):

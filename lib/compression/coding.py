@@ -7,7 +7,6 @@ one categorical model a layer, whose probabilities are the counts that are store
 from typing import NamedTuple
 
 import numpy as np
-from constriction import stream
 from numba import njit
 
 CHUNK = 1 << 22  # labels that are handed to the coder at once, as int32
@@ -113,7 +112,7 @@ def unpack(packed, bits, n_labels, dtype=np.uint8):
 
 
 def _ans_encode(labels, counts):
-    coder, model = stream.stack.AnsCoder(), _model(counts)
+    coder, model = _coder(counts)
     for start in reversed(range(0, len(labels), CHUNK)):  # it works as a stack
         coder.encode_reverse(labels[start : start + CHUNK].astype(np.int32), model)
     return coder.get_compressed()
@@ -121,7 +120,7 @@ def _ans_encode(labels, counts):
 
 def _ans_decode(words, counts, dtype):
     n_labels = int(counts.sum())
-    coder, model = stream.stack.AnsCoder(words), _model(counts)
+    coder, model = _coder(counts, words)
     labels = np.empty(n_labels, dtype)
     for start in range(0, n_labels, CHUNK):
         part = labels[start : start + CHUNK]
@@ -131,9 +130,13 @@ def _ans_decode(words, counts, dtype):
     return labels
 
 
-def _model(counts):
+def _coder(counts, *words):
+    """An entropy coder, empty or of the given words, and the model of labels with these counts."""
+    from constriction import stream
+
     # A sum of float64 quotients, so that every machine makes the same model of the same counts.
-    return stream.model.Categorical(counts / counts.sum(dtype=np.float64), perfect=False)
+    shares = counts / counts.sum(dtype=np.float64)
+    return stream.stack.AnsCoder(*words), stream.model.Categorical(shares, perfect=False)
 
 
 @njit(cache=True, nogil=True)

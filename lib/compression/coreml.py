@@ -15,7 +15,7 @@ import torch
 
 from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
-from .exporting import audited, exportable
+from .exporting import audited, exportable, package
 
 WIDTHS = (1, 2, 3, 4, 6, 8)  # bits that an index of Core ML may have
 
@@ -148,6 +148,4 @@ def _name(i):
 def _coremltools():
     """coremltools, which takes seconds to import, without its remarks on other packages."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)
-    import coremltools
-
-    return coremltools
+    return package("coremltools")

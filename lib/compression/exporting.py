@@ -1,10 +1,26 @@
-"""What every export of shared weights asks and tells: what a runtime can look up, and an audit."""
+"""What both exports share: which models they take, the packages they need, and an audit."""
+
+import importlib
 
 import numpy as np
 
 from ..sharing import shared_parameters, weight_of
 
 MOST_CENTERS = 256  # whose labels a byte holds
+
+
+def package(name):
+    """A package of the extra `export`, loaded when it is needed: some take seconds.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"this export needs {name}: pip install {name}", name=name) from error
 
 
 def exportable(model):

@@ -19,7 +19,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
@@ -27,6 +26,7 @@ from safetensors.torch import save as to_bytes
 from ..codebook import Channels, SharedWeight
 from ..files import write_atomically
 from ..sharing import install, plain_weights, shared_parameters
+from ..text import text_table
 from .coding import Code, decode, encode, entropy, n_bits
 
 FORMAT, VERSION = "kmeans-weight-sharing", 1
@@ -206,14 +206,8 @@ def _total(name, rows):
 
 
 def size_table(path):
-    """The same as a table, numbers written for people; a pandas.DataFrame of text."""
-    rows = pd.DataFrame(describe(path)).reindex(columns=[*COLUMNS])
-    return pd.DataFrame(
-        {
-            name: ["" if pd.isna(value) else write(value) for value in rows[name]]
-            for name, write in COLUMNS.items()
-        }
-    )
+    """What `describe` says, as a table of plain text."""
+    return text_table(describe(path), COLUMNS)
 
 
 def about(path):

@@ -10,15 +10,12 @@ import copy
 import io
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
-from onnx import helper, numpy_helper
 
 from ..files import write_atomically
 from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
-from .exporting import audited, exportable
+from .exporting import audited, exportable, package
 
 OPSET = 18  # the first with bitwise operators
 
@@ -47,6 +44,7 @@ def export_onnx(model, path, example):
         If a layer cannot be exported as codebook and labels, or the exporter changed its weight.
     """
     shared = exportable(model)
+    onnx = package("onnx")
     proto = exported(model, example)
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = []
@@ -55,7 +53,7 @@ def export_onnx(model, path, example):
             raise ValueError(f"{name}: the exporter left no initializer of this name.")
         tensor = weights[name]
         plain = weight_of(model, name).numpy()
-        if not np.array_equal(numpy_helper.to_array(tensor), plain):
+        if not np.array_equal(onnx.numpy_helper.to_array(tensor), plain):
             raise ValueError(f"{name}: the exporter changed the weight.")
         proto.graph.initializer.remove(tensor)
         more, constants = _computed(name, found)
@@ -85,11 +83,12 @@ def audit(path, model, inputs):
         ``layers``: as of `exporting.audited`; ``agreement``: the share of inputs with the same
         top-1; ``largest_difference`` of the scores.
     """
+    onnx, runtime = package("onnx"), package("onnxruntime")
     names = list(shared_parameters(model))
     proto = onnx.load(path)
     for name in names:
-        proto.graph.output.append(helper.make_empty_tensor_value_info(name))
-    session = onnxruntime.InferenceSession(proto.SerializeToString())
+        proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    session = runtime.InferenceSession(proto.SerializeToString())
     given = {session.get_inputs()[0].name: inputs[:1].numpy()}
     found = session.run(names, given)
     scores = run_onnx(path, inputs)
@@ -104,7 +103,7 @@ def audit(path, model, inputs):
 
 def run_onnx(path, inputs, batch_size=100):
     """Scores that onnxruntime computes from a file; float32 tensor of shape (n, classes)."""
-    session = onnxruntime.InferenceSession(str(path))
+    session = package("onnxruntime").InferenceSession(str(path))
     name = session.get_inputs()[0].name
     parts = [session.run(None, {name: part.numpy()})[0] for part in inputs.split(batch_size)]
     return torch.from_numpy(np.concatenate(parts))
@@ -125,11 +124,12 @@ def exported(model, example):
         output_names=["scores"],
         dynamic_axes={"input": {0: "n"}, "scores": {0: "n"}},
     )
-    return onnx.load_from_string(buffer.getvalue())
+    return package("onnx").load_from_string(buffer.getvalue())
 
 
 def _computed(name, found):
     """Nodes that compute one shared weight, and their constants."""
+    onnx = package("onnx")
     shared, centers = found[0], found.original.detach().numpy()
     labels = shared.labels.numpy().reshape(-1)
     bits, shape = n_bits(len(centers)), shared.labels.shape
@@ -137,7 +137,7 @@ def _computed(name, found):
 
     def node(operator, inputs, **attributes):
         output = f"{name}:{operator}{len(nodes)}"
-        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def constant(what, array):
@@ -166,5 +166,5 @@ def _computed(name, found):
     shaped = node("Reshape", [looked_up, constant("shape", np.array(shape))])
     if shared.scale is not None:
         shaped = node("Mul", [shaped, constant("scale", shared.scale.numpy())])
-    nodes.append(helper.make_node("Identity", [shaped], [name], name=f"{name}:weight"))
-    return nodes, [numpy_helper.from_array(array, key) for key, array in constants.items()]
+    nodes.append(onnx.helper.make_node("Identity", [shaped], [name], name=f"{name}:weight"))
+    return nodes, [onnx.numpy_helper.from_array(array, key) for key, array in constants.items()]

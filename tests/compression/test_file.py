@@ -13,7 +13,7 @@ from torch import nn
 
 import lib
 from lib.codebook import SharedWeight
-from lib.compression import FileError, about, describe, load, save
+from lib.compression import FileError, about, describe, load, save, size_table
 from lib.sharing import install
 
 
@@ -150,6 +150,13 @@ def test_the_size_table_adds_up(path):
     assert up["ratio"] == pytest.approx(864 / 113)
     assert up["bits_per_weight"] == pytest.approx(8 * 113 / 216)
     assert about(path) == "a network"
+
+
+def test_the_size_table_as_text(path):
+    names, first, *rest = size_table(path).splitlines()
+    assert names.split()[:4] == ["layer", "n_weights", "n_clusters", "coding"]
+    assert first.split()[:5] == ["convolution", "36", "8", "3", "bits"]
+    assert f"{path.stat().st_size:,}" in rest[-1]
 
 
 def test_nothing_to_save(tmp_path):
