@@ -10,7 +10,7 @@ import torch
 from .engine import FEW, BinnedWeights, SortedWeights, has_bins, passes_over, threads
 from .engine.keys import thresholds
 from .engine.passes import count_sound
-from .initialization import INITIALIZATIONS
+from .initialization import named
 from .lloyd import lloyd_in_order
 
 MAX_CLUSTERS = 65_536
@@ -74,8 +74,8 @@ def cluster(
         1 to 65,536. With fewer distinct weights every one becomes a center, unless `init` is an
         array, and the unused centers repeat the largest with a count of 0.
     init : str, array of shape (n_clusters,) or callable
-        "random", "linear", "density", "k-means++", "weight-distribution", "optimal"; the initial
-        centers themselves; or a function with the signature of `lib.initialization`.
+        A name in `lib.INITIALIZATIONS`, such as "linear" or "k-means++"; the initial centers
+        themselves; or a function with the signature of those in `lib.initialization`.
     gamma : float
         Exponent of the density, in [0, 1]; read by "weight-distribution".
     revise : bool
@@ -235,9 +235,7 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
     """Initial centers for weights in order; float64, ascending, of shape (n_clusters,)."""
     given = callable(init)
     if isinstance(init, str):
-        if init not in INITIALIZATIONS:
-            raise ValueError(f"init={init!r} is unknown: choose from {', '.join(INITIALIZATIONS)}.")
-        init = INITIALIZATIONS[init]
+        init = named(init).function
     if callable(init):
         distinct = weights.distinct(n_clusters)
         if distinct is not None:

@@ -1,6 +1,6 @@
-"""Initial centers of 1-D k-means: one function per initialization, and the table of their names.
+"""Initial centers of 1-D k-means: one function and one record per initialization.
 
-All share one signature, so that the table can call any of them; each says what it reads.
+All functions have the same signature; each docstring says which arguments the function reads.
 
 Parameters
 ----------
@@ -18,6 +18,9 @@ Returns
 float64 array of shape (n_clusters,)
     Ascending.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -114,11 +117,62 @@ def optimal(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
     return optimal_centers(weights, n_clusters, sample_weight)
 
 
+@dataclass(frozen=True)
+class Initialization:
+    """What the rest of the repository knows about an initialization.
+
+    Attributes
+    ----------
+    name : str
+        As the argument `init` of `lib.cluster`.
+    function : callable
+        With the signature above.
+    color, marker : str
+        The color as "#rrggbb" and matplotlib's marker, the same in every figure.
+    seeded : bool
+        Whether it reads `seed`: an experiment then runs it with several seeds.
+    reads_gamma : bool
+        Whether it reads `gamma`.
+    needs_order : bool
+        Whether it reads more of the sorted weights than a few, so that the time to sort them
+        counts as its own.
+    revised : bool
+        Whether the study revises its centers by default (`lib.lloyd.revised`).
+    """
+
+    name: str
+    function: Callable[..., np.ndarray]
+    color: str
+    marker: str
+    seeded: bool = False
+    reads_gamma: bool = False
+    needs_order: bool = True
+    revised: bool = False
+
+
+# The colors are seaborn's palette "colorblind".
 INITIALIZATIONS = {
-    "random": random,
-    "linear": linear,
-    "density": density,
-    "k-means++": k_means_plus_plus,
-    "weight-distribution": weight_distribution,
-    "optimal": optimal,
+    record.name: record
+    for record in (
+        Initialization("random", random, "#0173b2", "o", seeded=True, needs_order=False),
+        Initialization("linear", linear, "#de8f05", "s", needs_order=False),
+        Initialization("density", density, "#029e73", "D"),
+        Initialization("k-means++", k_means_plus_plus, "#d55e00", "^", seeded=True),
+        Initialization(
+            "weight-distribution",
+            weight_distribution,
+            "#cc78bc",
+            "P",
+            reads_gamma=True,
+            revised=True,
+        ),
+        Initialization("optimal", optimal, "#ca9161", "*"),
+    )
 }
+
+
+def named(name):
+    """The record of an initialization; ValueError for an unknown name."""
+    if name not in INITIALIZATIONS:
+        raise ValueError(f"init={name!r} is unknown: choose from {', '.join(INITIALIZATIONS)}.")
+    return INITIALIZATIONS[name]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import seaborn as sns
 
 from lib.initialization import (
     INITIALIZATIONS,
@@ -26,7 +27,7 @@ def conv1():
 @EVERY
 @pytest.mark.parametrize("n_clusters", [1, 2, 16, 256])
 def test_ascending_centers_within_the_range(conv1, name, n_clusters):
-    centers = INITIALIZATIONS[name](conv1, n_clusters, gamma=1 / 3, seed=0)
+    centers = INITIALIZATIONS[name].function(conv1, n_clusters, gamma=1 / 3, seed=0)
     assert centers.shape == (n_clusters,)
     assert centers.dtype == np.float64
     assert (np.diff(centers) >= 0).all()
@@ -37,7 +38,7 @@ def test_ascending_centers_within_the_range(conv1, name, n_clusters):
 @EVERY
 def test_leaves_the_weights_as_they_are(name):
     weights = np.arange(100.0)
-    INITIALIZATIONS[name](weights, 8, gamma=1 / 3, seed=0)
+    INITIALIZATIONS[name].function(weights, 8, gamma=1 / 3, seed=0)
     np.testing.assert_array_equal(weights, np.arange(100.0))
 
 
@@ -45,8 +46,8 @@ def test_leaves_the_weights_as_they_are(name):
 def test_affine_maps_of_the_weights_map_the_centers(conv1, name):
     options = {"gamma": 1 / 3, "seed": 3}
     weights = conv1.astype(np.float64)
-    centers = INITIALIZATIONS[name](weights, 16, **options)
-    moved = INITIALIZATIONS[name](weights * 4 + 2, 16, **options)
+    centers = INITIALIZATIONS[name].function(weights, 16, **options)
+    moved = INITIALIZATIONS[name].function(weights * 4 + 2, 16, **options)
     np.testing.assert_allclose(moved, centers * 4 + 2, atol=1e-9)
 
 
@@ -54,12 +55,28 @@ def test_affine_maps_of_the_weights_map_the_centers(conv1, name):
 def test_a_sample_weight_of_one_changes_nothing(conv1, name):
     weights, ones = conv1.astype(np.float64), np.ones(len(conv1))
     options = {"gamma": 1 / 3, "seed": 3}
-    centers = INITIALIZATIONS[name](weights, 16, **options)
-    weighted = INITIALIZATIONS[name](weights, 16, sample_weight=ones, **options)
-    if name in ("random", "k-means++"):  # another way to draw
+    centers = INITIALIZATIONS[name].function(weights, 16, **options)
+    weighted = INITIALIZATIONS[name].function(weights, 16, sample_weight=ones, **options)
+    if INITIALIZATIONS[name].seeded:  # drawn in another way
         assert np.isin(weighted, weights).all()
     else:
         np.testing.assert_allclose(weighted, centers, atol=2e-3)
+
+
+def test_colors_are_seaborns_and_no_two_look_alike():
+    records = INITIALIZATIONS.values()
+    colors = [record.color for record in records]
+    assert colors == sns.color_palette("colorblind").as_hex()[: len(colors)]
+    assert len({record.marker for record in records}) == len(colors)
+
+
+@EVERY
+def test_a_record_says_what_its_function_reads(conv1, name):
+    record, read = INITIALIZATIONS[name], {}
+    for option, values in (("seed", (1, 2)), ("gamma", (0.2, 0.9))):
+        first, second = (record.function(conv1, 16, **{option: value}) for value in values)
+        read[option] = not np.array_equal(first, second)
+    assert read == {"seed": record.seeded, "gamma": record.reads_gamma}
 
 
 def test_linear():

@@ -17,9 +17,9 @@ from ..clustering import Prepared
 from ..compression.entropy import cells_of_centers
 from ..density import adaptive_density
 from ..files import write_atomically
-from ..initialization import INITIALIZATIONS
+from ..initialization import INITIALIZATIONS, named
 from ..optimal import inertia_bound
-from .figures import COLORS, LAYERS, STYLE, bulk
+from .figures import LAYERS, STYLE, bulk
 
 N_RANKS = 256  # of the drawn density
 BOUND_BINS = 8192  # of the bound: a tenth of what it takes to be tight, and quick
@@ -123,7 +123,7 @@ class Explorer:
         Look
         """
         prepared, k = self.prepared(layer), 2**bits
-        gamma = gamma if init == "weight-distribution" else 1 / 3
+        gamma = gamma if named(init).reads_gamma else 1 / 3
         whole = self._path(layer, k, init, gamma, revise, None)
         step = whole.n_iter if step is None else min(step, whole.n_iter)
         found = self._path(layer, k, init, gamma, revise, step) if step < whole.n_iter else whole
@@ -160,7 +160,7 @@ class Explorer:
         """A matplotlib figure of a look; the same object each time, redrawn where it changed."""
         if self._drawn is None:
             self._drawn = _Picture()
-        self._drawn.draw(look, self.density(look.layer), COLORS.get(init, "0.2"))
+        self._drawn.draw(look, self.density(look.layer), named(init).color)
         return self._drawn.figure
 
     def png(self, look, init="weight-distribution"):
@@ -234,15 +234,15 @@ class Explorer:
             choose["step"].max = len(look.history) - 1
             choose["step"].value = look.step
             changing.pop()
-            choose["gamma"].disabled = given["init"] != "weight-distribution"
+            choose["gamma"].disabled = not named(given["init"]).reads_gamma
             image.value, words.value = self.png(look, given["init"]), look.words
 
         def follow(change):
             if changing:
                 return
-            if change["owner"] is choose["init"]:  # each as it is known: only ours is revised
+            if change["owner"] is choose["init"]:
                 changing.append(True)
-                choose["revise"].value = choose["init"].value == "weight-distribution"
+                choose["revise"].value = named(choose["init"].value).revised
                 changing.pop()
             show(choose["step"].value if change["owner"] is choose["step"] else None)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.initialization import INITIALIZATIONS
 from lib.study import figures, tables
 
 LAYERS = ("conv1", "conv4", "fc8")
@@ -26,7 +27,7 @@ def table(name, rows):
 
 
 def gamma_of(init):
-    return 1 / 3 if init == "weight-distribution" else None
+    return 1 / 3 if INITIALIZATIONS[init].reads_gamma else None
 
 
 def training():
@@ -54,7 +55,7 @@ def density(layers=LAYERS):
 
 
 def distribution():
-    curves = [(init, gamma_of(init)) for init in figures.INITS]
+    curves = [(init, gamma_of(init)) for init in INITIALIZATIONS]
     curves += [("weight-distribution", gamma) for gamma in (0.0, 1.0)]
     return table(
         "distribution",
@@ -84,7 +85,7 @@ def speed(revisions=(False, True)):
                 "relative_inertia": 1 + i / 10,
             }
             for layer in LAYERS
-            for i, init in enumerate(figures.INITS)
+            for i, init in enumerate(INITIALIZATIONS)
             for revise in revisions
             for budget in (20, None)
         ],
@@ -99,7 +100,7 @@ def accuracy(budgets=(20, None)):
             "scope": scope,
             "init": init,
             "gamma": gamma_of(init),
-            "revise": init == "weight-distribution",
+            "revise": INITIALIZATIONS[init].revised,
             "bits": bits,
             "max_iter": budget,
             "top1": 60 + 5 * bits + i,
@@ -107,7 +108,7 @@ def accuracy(budgets=(20, None)):
             "high": 70 + 5 * bits,
         }
         for scope in ("conv", "all")
-        for i, init in enumerate(figures.INITS)
+        for i, init in enumerate(INITIALIZATIONS)
         for bits in (3, 4)
         for budget in budgets
     ]
@@ -176,11 +177,6 @@ def test_pages_are_as_wide_as_stated():
         assert make().get_figwidth() == figures.WIDTH_IN
 
 
-def test_initializations_are_told_apart_by_color_and_marker():
-    assert len(set(figures.COLORS.values())) == len(figures.INITS)
-    assert len(set(figures.MARKERS.values())) == len(figures.INITS)
-
-
 def test_lines_are_the_rows_of_the_table():
     axis = figures.plot_training(training()).axes[0]
     assert [line.get_label() for line in axis.lines] == ["normal-0", "torch-0"]
@@ -211,7 +207,7 @@ def test_iterations_are_those_of_the_converged_rows():
     assert [axis.get_title() for axis in figure.axes] == ["not revised", "revised"]
     for axis in figure.axes:
         drawn = {line.get_label(): list(line.get_xdata()) for line in axis.lines}
-        assert drawn == {init: [100 + i] * 3 for i, init in enumerate(figures.INITS)}
+        assert drawn == {init: [100 + i] * 3 for i, init in enumerate(INITIALIZATIONS)}
 
 
 def test_accuracy_has_a_panel_for_each_scope_and_budget():

@@ -14,6 +14,7 @@ import pytest
 from fontTools.ttLib import TTFont
 
 from lib import files
+from lib.initialization import INITIALIZATIONS
 from lib.study import figures, paths, tables
 from lib.study.publish import paper
 from lib.study.tables import comparison
@@ -139,7 +140,7 @@ def test_every_committed_table_is_there_and_the_longest_summed_up():
         assert set(frames) == committed - {"density", "distribution"}  # points of curves
         assert max(map(len, frames.values())) <= 200
     accuracy = dict(paper.every_table("full"))["accuracy"]
-    assert list(accuracy.columns) == ["scope", "bits", "iterations", *figures.INITS]
+    assert list(accuracy.columns) == ["scope", "bits", "iterations", *INITIALIZATIONS]
     table = tables.read_table("full", "accuracy")
     rows = table[(table["network"] == "normal-0") & (table["n_images"] == 2000)]
     rows = rows[(rows["init"] == "linear") & rows["revise"].eq(False)]  # a float network has none

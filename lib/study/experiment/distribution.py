@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...density import adaptive_density
+from ...initialization import named
 from .evaluation import settings
 
 N_RANKS = 256  # coarse enough to draw
@@ -27,16 +28,17 @@ def center_rows(layer, inits, bits, gammas, seed=0):
     Parameters
     ----------
     layer : lib.study.experiment.speed.Layer
-    inits : sequence of str
+    inits : sequence of str, optional
+        By default every initialization.
     bits : sequence of int
     gammas : sequence of float
-        For "weight-distribution".
+        For the initializations that read it.
     seed : int
     """
     rows = []
     for gamma in gammas:
         for setting in settings(inits, bits, [None], [seed], gamma=gamma):
-            if setting.init != "weight-distribution" and gamma != gammas[0]:
+            if gamma != gammas[0] and not named(setting.init).reads_gamma:
                 continue
             initial = layer.start(setting)
             final = layer.path(setting, initial).centers

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from ...clustering import Prepared, label
 from ...engine.lookup import look_up
 from ...files import write_atomically
+from ...initialization import INITIALIZATIONS, named
 from ...vision import torchvision
 from .data import CLASSES, load_images
 from .network import (
@@ -36,7 +37,6 @@ from .network import (
 from .progress import progress
 from .training import CACHE
 
-SEEDED = ("random", "k-means++")
 TOP = 5
 
 
@@ -54,7 +54,7 @@ class Setting:
     def row(self):
         """The setting as columns of the tables; gamma only where it is read."""
         row = dataclasses.asdict(self)
-        return row | {"gamma": self.gamma if self.init == "weight-distribution" else None}
+        return row | {"gamma": self.gamma if named(self.init).reads_gamma else None}
 
     def options(self):
         """The setting as arguments of `lib.cluster`."""
@@ -63,31 +63,27 @@ class Setting:
         return options
 
 
-def default_revision(init):
-    """Ours revises; the traditional initializations are compared as they are."""
-    return init == "weight-distribution"
-
-
 def settings(inits, bits, budgets, seeds=(0,), revisions=None, gamma=1 / 3):
-    """The grid of settings; seeds apply to the random initializations.
+    """The grid of settings; only the seeded initializations run with every seed.
 
     Parameters
     ----------
-    inits : sequence of str
+    inits : sequence of str, optional
+        By default every initialization.
     bits : sequence of int
     budgets : sequence of int or None
         Values of `max_iter`.
     seeds : sequence of int
     revisions : sequence of bool, optional
-        By default `default_revision` of each initialization.
+        By default each initialization's `revised`.
     gamma : float
     """
     return [
         Setting(init, b, revise, budget, seed, gamma)
         for b in bits
-        for init in inits
-        for revise in revisions or [default_revision(init)]
-        for seed in (seeds if init in SEEDED else seeds[:1])
+        for init in (INITIALIZATIONS if inits is None else inits)
+        for revise in revisions or [named(init).revised]
+        for seed in (seeds if named(init).seeded else seeds[:1])
         for budget in budgets
     ]
 

@@ -15,7 +15,8 @@ from torch.nn.utils import parametrize
 from ... import compression
 from ...clustering import Prepared
 from ...compression.entropy import cells_of_centers
-from .evaluation import Setting, default_revision
+from ...initialization import named
+from .evaluation import Setting
 from .network import LINEARS, logits, precision
 from .progress import progress
 
@@ -91,7 +92,7 @@ class Retrainer:
         return rows, self._correct(trained, "test")
 
     def _centers(self, name, init, bits, seed):
-        setting = Setting(init, bits, default_revision(init), self.max_iter, seed)
+        setting = Setting(init, bits, named(init).revised, self.max_iter, seed)
         return np.asarray(self.prepared[name].cluster(**setting.options(), labels=False).centers)
 
     def _row(self, classifier, way, init, bits, epoch, loss, seconds):

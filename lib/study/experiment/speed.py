@@ -13,13 +13,13 @@ from sklearn.cluster import KMeans
 
 from ...clustering import Prepared, flat_array, initial_centers, ordered
 from ...engine import FEW
+from ...initialization import named
 from ...lloyd import TextbookCells, lloyd, lloyd_in_order
 from .evaluation import Setting
 from .progress import progress
 
 NEAR_OPTIMAL = 1.01
 TIMED_ITERATIONS = 10
-NEED_ORDER = ("density", "k-means++", "weight-distribution", "optimal")  # sort the weights
 
 
 class Layer:
@@ -47,7 +47,7 @@ class Layer:
     def timed_start(self, setting):
         """The same and its seconds, with the sort that an initialization needs."""
         centers, seconds = timed(self.start, setting)
-        if setting.init in NEED_ORDER:
+        if named(setting.init).needs_order:
             seconds += timed(np.sort, self.values)[1]
         return centers, seconds
 

@@ -14,11 +14,8 @@ from .study import (
     plot_training,
 )
 from .style import (
-    COLORS,
     FLOATS,
-    INITS,
     LAYERS,
-    MARKERS,
     METHODS,
     STYLE,
     WIDTH_IN,
@@ -28,11 +25,8 @@ from .style import (
 from .sweeps import plot_sweep
 
 __all__ = [
-    "COLORS",
     "FLOATS",
-    "INITS",
     "LAYERS",
-    "MARKERS",
     "METHODS",
     "STYLE",
     "WIDTH_IN",

@@ -5,16 +5,15 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from ...initialization import named
 from .style import (
     CELLS,
-    COLORS,
     FLOATS,
-    INITS,
-    MARKERS,
     METHODS,
     drawing,
     font_size,
     init_legend,
+    inits_of,
     layers_of,
     legend,
     narrow,
@@ -79,6 +78,7 @@ def _frontier_line(axis, method, rows):
 def plot_retraining(retraining):
     """Top-1 by epoch of retraining, a panel each for bits (columns) and ways (rows)."""
     ways, bits = list(dict.fromkeys(retraining["way"])), sorted(retraining["bits"].unique())
+    inits = inits_of(retraining)
     with drawing():
         turned = narrow()  # the shorter side across
         rows, columns = (bits, ways) if turned else (ways, bits)
@@ -93,16 +93,14 @@ def plot_retraining(retraining):
         for line, way in zip(axes.T if turned else axes, ways, strict=True):
             for axis, b in zip(line, bits, strict=True):
                 chosen = retraining[(retraining["way"] == way) & (retraining["bits"] == b)]
-                for init in INITS:
-                    part = chosen[chosen["init"] == init]
-                    axis.plot(
-                        part["epoch"], part["test_top1"], MARKERS[init] + "-", color=COLORS[init]
-                    )
+                for init in inits:
+                    part = chosen[chosen["init"] == init.name]
+                    axis.plot(part["epoch"], part["test_top1"], init.marker + "-", color=init.color)
                 axis.set(title=f"{way}, {b} bits")
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.supxlabel("epochs of retraining", fontsize=font_size())
         figure.supylabel("top-1 (%)", fontsize=font_size())
-        init_legend(figure)
+        init_legend(figure, inits)
     return figure
 
 
@@ -139,10 +137,10 @@ def plot_allocation(allocation):
     rows = allocation[allocation["bits"].notna()]
     scopes = [scope for scope in ("conv", "all") if scope in set(rows["scope"])]
     looks = {
-        ("uniform", "squared error"): (COLORS["linear"], "s", "uniform"),
-        ("uniform", "fisher"): (COLORS["density"], "D", "uniform, Fisher"),
-        ("allocated", "squared error"): (COLORS["optimal"], "*", "allocated"),
-        ("allocated", "fisher"): (COLORS["random"], "o", "allocated, Fisher"),
+        ("uniform", "squared error"): (named("linear").color, "s", "uniform"),
+        ("uniform", "fisher"): (named("density").color, "D", "uniform, Fisher"),
+        ("allocated", "squared error"): (named("optimal").color, "*", "allocated"),
+        ("allocated", "fisher"): (named("random").color, "o", "allocated, Fisher"),
     }
     with drawing():
         figure, axes = plt.subplots(
@@ -206,7 +204,7 @@ def plot_distortion(distortion):
             part = part.reindex(remedies)
             height = np.arange(len(remedies))
             axis.hlines(height, part["low"], part["high"], color="0.6", linewidth=1)
-            axis.plot(part["top1"], height, "o", color=COLORS["weight-distribution"])
+            axis.plot(part["top1"], height, "o", color=named("weight-distribution").color)
             axis.set(title=f"{scope}, {bits} bits")
         axes[0].set_yticks(range(len(remedies)), remedies)
         axes[0].invert_yaxis()

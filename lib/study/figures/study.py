@@ -7,14 +7,13 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from ...initialization import INITIALIZATIONS, named
 from ..tables import as_known
 from .style import (
-    COLORS,
-    INITS,
-    MARKERS,
     drawing,
     font_size,
     init_legend,
+    inits_of,
     layers_of,
     narrow,
     panels,
@@ -26,10 +25,10 @@ def plot_training(training):
     """Held-out accuracy by epoch, one line a network."""
     with drawing():
         figure, axis = plt.subplots(figsize=(width(), 2.4))
-        looks = cycle(zip(COLORS.values(), MARKERS.values(), ("-", "--", ":") * 2, strict=True))
-        for name, rows in training.groupby("network", sort=False):
-            color, marker, dash = next(looks)
-            look = {"color": color, "marker": marker, "linestyle": dash}
+        looks = cycle(INITIALIZATIONS.values()), cycle(("-", "--", ":"))
+        networks = training.groupby("network", sort=False)
+        for (name, rows), known, dash in zip(networks, *looks, strict=False):
+            look = {"color": known.color, "marker": known.marker, "linestyle": dash}
             axis.plot(rows["epoch"], rows["held_out_top1"], label=name, **look)
         axis.set(xlabel="epoch", ylabel="held-out top-1 (%)")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -104,7 +103,7 @@ def _strip_centers(axis, centers, names):
     for y, name in enumerate(names):
         for stage, offset in (("initial", -0.18), ("final", 0.18)):
             rows = labelled[(labelled["curve"] == name) & (labelled["stage"] == stage)]
-            color = COLORS[rows["init"].iloc[0]]
+            color = named(rows["init"].iloc[0]).color
             face = "none" if stage == "initial" else color
             height = np.full(len(rows), y + offset)
             axis.scatter(
@@ -123,8 +122,9 @@ def _curve_names(centers):
 
 
 def _curves(centers):
-    """Names in the order of INITS."""
-    ordered = centers.sort_values("init", key=lambda column: column.map(INITS.index), kind="stable")
+    """Names in the order of `INITIALIZATIONS`."""
+    place = list(INITIALIZATIONS).index
+    ordered = centers.sort_values("init", key=lambda column: column.map(place), kind="stable")
     return list(dict.fromkeys(_curve_names(ordered)))
 
 
@@ -151,25 +151,27 @@ def plot_inertia(speed, bits, max_iter):
 
 def _dots(rows, column, label, scale):
     """One row of dots a layer; a panel for revision off and one for on where both were run."""
+    inits = inits_of(rows)
     both = rows.groupby("init")["revise"].nunique().max() > 1
     shown = {"not revised": ~rows["revise"], "revised": rows["revise"]}
     if not both:
-        shown = {"weight-distribution revised, the others not": rows["revise"].notna()}
+        revised = " and ".join(init.name for init in inits if init.revised)
+        shown = {f"{revised} revised, the others not": rows["revise"].notna()}
     with drawing():
         figure, axes = panels(len(shown), 2, 2.3, sharex=True, sharey=True)
         layers = layers_of(rows)
         for axis, (title, chosen) in zip(axes, shown.items(), strict=True):
-            for i, init in enumerate(INITS):
-                part = rows[chosen & (rows["init"] == init)]
+            for init, offset in _beside(inits, 0.12):
+                part = rows[chosen & (rows["init"] == init.name)]
                 means = part.groupby("layer")[column].mean().reindex(layers)
-                height = np.arange(len(layers)) + (i - 2.5) * 0.12
-                axis.plot(means, height, MARKERS[init], color=COLORS[init], label=init)
+                height = np.arange(len(layers)) + offset
+                axis.plot(means, height, init.marker, color=init.color, label=init.name)
             axis.set(xscale=scale, title=title)
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axes[0].set_yticks(range(len(layers)), layers)
         axes[0].invert_yaxis()
         figure.supxlabel(label, fontsize=font_size())
-        init_legend(figure)
+        init_legend(figure, inits)
     return figure
 
 
@@ -179,6 +181,7 @@ def plot_accuracy(accuracy, n_images):
     rows = accuracy[(accuracy["n_images"] == n_images) & (accuracy["network"] == network)]
     clustered = rows[rows["init"] != "float"]
     clustered = as_known(clustered)
+    inits = inits_of(clustered)
     converged = [None] if clustered["max_iter"].isna().any() else []
     budgets = [*clustered["max_iter"].dropna().unique(), *converged]
     with drawing():
@@ -197,7 +200,7 @@ def plot_accuracy(accuracy, n_images):
                     if budget is None
                     else (clustered["max_iter"] == budget)
                 )
-                _accuracy_lines(axis, clustered[same & (clustered["scope"] == scope)])
+                _accuracy_lines(axis, clustered[same & (clustered["scope"] == scope)], inits)
                 reference = rows[(rows["init"] == "float") & (rows["scope"] == scope)]["top1"]
                 axis.axhline(reference.iloc[0], color="0.4", linestyle=":", linewidth=1)
                 title = "converged" if budget is None else f"{budget:.0f} iterations"
@@ -205,18 +208,25 @@ def plot_accuracy(accuracy, n_images):
                 axis.xaxis.get_major_locator().set_params(integer=True)
         figure.supxlabel("bits a weight", fontsize=font_size())
         figure.supylabel("top-1 (%)", fontsize=font_size())
-        init_legend(
-            figure, extra=[Line2D([], [], color="0.4", linestyle=":", label="float network")]
-        )
+        init_legend(figure, inits, [_float_handle()])
     return figure
 
 
-def _accuracy_lines(axis, rows):
-    for i, init in enumerate(INITS):
-        part = rows[rows["init"] == init].groupby("bits")[["top1", "low", "high"]].mean()
-        bits = part.index + (i - 2.5) * 0.03
-        axis.plot(bits, part["top1"], MARKERS[init] + "-", color=COLORS[init], label=init)
-        axis.vlines(bits, part["low"], part["high"], color=COLORS[init], alpha=0.5, linewidth=0.8)
+def _accuracy_lines(axis, rows, inits):
+    for init, offset in _beside(inits, 0.03):
+        part = rows[rows["init"] == init.name].groupby("bits")[["top1", "low", "high"]].mean()
+        bits = part.index + offset
+        axis.plot(bits, part["top1"], init.marker + "-", color=init.color, label=init.name)
+        axis.vlines(bits, part["low"], part["high"], color=init.color, alpha=0.5, linewidth=0.8)
+
+
+def _beside(inits, step):
+    """Pairs of an initialization and its offset; the offsets are `step` apart and centered."""
+    return [(init, (i - (len(inits) - 1) / 2) * step) for i, init in enumerate(inits)]
+
+
+def _float_handle():
+    return Line2D([], [], color="0.4", linestyle=":", label="float network")
 
 
 def plot_claims(claims):
@@ -231,7 +241,7 @@ def plot_claims(claims):
                 rows["measured"], rows.index, xerr=np.maximum(error, 0), fmt="o", color="0.2"
             )
             axis.axvline(0, color="0.6", linewidth=0.8)
-            axis.axvline(rows["paper"].iloc[0], color=COLORS["linear"], linestyle="--")
+            axis.axvline(rows["paper"].iloc[0], color=named("linear").color, linestyle="--")
             names = rows["scope"] + ", " + rows["baseline"] + ", " + rows["network"]
             axis.set_yticks(rows.index, names)
             axis.invert_yaxis()
@@ -241,18 +251,16 @@ def plot_claims(claims):
 
 def plot_models(models):
     """Top-1 by bits and initialization, a panel a model; the float model dotted."""
-    names = list(dict.fromkeys(models["model"]))
+    names, inits = list(dict.fromkeys(models["model"])), inits_of(models)
     with drawing():
         figure, axes = panels(len(names), 2, 2.3)
         for axis, name in zip(axes, names, strict=True):
             rows = models[models["model"] == name]
             axis.axhline(rows.loc[rows["init"] == "float", "top1"].iloc[0], color="0.4", ls=":")
-            _accuracy_lines(axis, rows[rows["init"] != "float"])
+            _accuracy_lines(axis, rows, inits)
             axis.set(title=f"{name.split(':')[-1]}, {rows['images'].iloc[0]}")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.supxlabel("bits a weight", fontsize=font_size())
         figure.supylabel("top-1 (%)", fontsize=font_size())
-        init_legend(
-            figure, extra=[Line2D([], [], color="0.4", linestyle=":", label="float network")]
-        )
+        init_legend(figure, inits, [_float_handle()])
     return figure

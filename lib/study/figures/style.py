@@ -5,10 +5,10 @@ import contextvars
 import io
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 from matplotlib.lines import Line2D
 
 from ...files import write_atomically
+from ...initialization import INITIALIZATIONS, named
 from ..paths import results_folder
 
 WIDTH_IN = 7.0
@@ -28,14 +28,10 @@ STYLE = {
     "svg.hashsalt": "fixed",
 }
 NARROW_IN = 5.0  # below it panels stand above each other
-# Every initialization keeps its color and marker in every figure.
-INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "optimal")
-COLORS = dict(zip(INITS, sns.color_palette("colorblind", len(INITS)), strict=True))
-MARKERS = dict(zip(INITS, "osD^P*", strict=True))
 # The clustering's peers: ours, a copy of the weights, the others.
 PEERS = {
-    "ours, weight-distribution": (COLORS["weight-distribution"], "P"),
-    "ours, optimal": (COLORS["optimal"], "*"),
+    "ours, weight-distribution": (named("weight-distribution").color, "P"),
+    "ours, optimal": (named("optimal").color, "*"),
     "copy": ("0.6", "_"),
     "flash1dkmeans": ("tab:blue", "o"),
     "kmeans1d": ("tab:orange", "s"),
@@ -47,25 +43,25 @@ PEERS = {
 }
 # Ways to compress keep theirs; whatever is retrained is filled, else hollow.
 METHODS = {
-    "k-means": (COLORS["weight-distribution"], "P"),
-    "k-means, corrected": (COLORS["weight-distribution"], "X"),
-    "pruned": (COLORS["density"], "<"),
-    "pruned, corrected": (COLORS["density"], "v"),
-    "uniform": (COLORS["linear"], "s"),
-    "uniform, corrected": (COLORS["linear"], "D"),
-    "entropy-constrained": (COLORS["optimal"], "o"),
-    "entropy-constrained, corrected": (COLORS["optimal"], "*"),
-    "k-means, trained through": (COLORS["weight-distribution"], "^"),
-    "k-means, all trained through": (COLORS["weight-distribution"], "p"),
-    "trained through": (COLORS["random"], "^"),
-    "pruned, trained through": (COLORS["density"], "^"),
-    "all trained through": (COLORS["random"], "p"),
+    "k-means": (named("weight-distribution").color, "P"),
+    "k-means, corrected": (named("weight-distribution").color, "X"),
+    "pruned": (named("density").color, "<"),
+    "pruned, corrected": (named("density").color, "v"),
+    "uniform": (named("linear").color, "s"),
+    "uniform, corrected": (named("linear").color, "D"),
+    "entropy-constrained": (named("optimal").color, "o"),
+    "entropy-constrained, corrected": (named("optimal").color, "*"),
+    "k-means, trained through": (named("weight-distribution").color, "^"),
+    "k-means, all trained through": (named("weight-distribution").color, "p"),
+    "trained through": (named("random").color, "^"),
+    "pruned, trained through": (named("density").color, "^"),
+    "all trained through": (named("random").color, "p"),
 }
 FLOATS = {"float": ":", "float, trained": "--"}  # networks without shared weights: lines
 CELLS = {
-    "k-means": (COLORS["weight-distribution"], "P"),
-    "uniform": (COLORS["linear"], "s"),
-    "entropy-constrained": (COLORS["optimal"], "o"),
+    "k-means": (named("weight-distribution").color, "P"),
+    "uniform": (named("linear").color, "s"),
+    "entropy-constrained": (named("optimal").color, "o"),
 }
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
@@ -130,16 +126,22 @@ def save_figure(figure, experiment, name):
 
 
 def layers_of(rows):
-    """The layers of a table in the network's order."""
+    """Names of the layers in a table, in the network's order."""
     present = set(rows["layer"])
     return [layer for layer in LAYERS if layer in present]
 
 
-def init_legend(figure, extra=()):
-    """The initializations above the panels."""
+def inits_of(rows):
+    """Records of the initializations in a table, in the order of `INITIALIZATIONS`."""
+    present = set(rows["init"])
+    return [record for name, record in INITIALIZATIONS.items() if name in present]
+
+
+def init_legend(figure, inits, extra=()):
+    """Put a legend of initializations above the panels."""
     handles = [
-        Line2D([], [], color=COLORS[name], marker=MARKERS[name], linestyle="", label=name)
-        for name in INITS
+        Line2D([], [], color=init.color, marker=init.marker, linestyle="", label=init.name)
+        for init in inits
     ]
     legend(figure, [*handles, *extra], 7)
 

@@ -3,7 +3,8 @@
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
-from .style import COLORS, drawing, fitting, width
+from ...initialization import INITIALIZATIONS, named
+from .style import drawing, fitting, width
 
 
 def plot_sweep(rows, x, y, hue, column=None):
@@ -14,7 +15,9 @@ def plot_sweep(rows, x, y, hue, column=None):
     rows = rows.dropna(subset=[x, y])  # a float network has no bits
     columns = 1 if column is None else min(rows[column].nunique(), fitting(2))
     values = list(dict.fromkeys(rows[hue]))
-    palette = {v: COLORS[v] for v in values} if set(values) <= set(COLORS) else "colorblind"
+    palette = "colorblind"
+    if set(values) <= set(INITIALIZATIONS):
+        palette = {name: named(name).color for name in values}
     with drawing():
         height = 2.6
         grid = sns.relplot(

@@ -3,12 +3,12 @@
 import math
 import re
 
+from ...initialization import INITIALIZATIONS
 from .. import paths, tables
 from ..tables.comparison import REFERENCE
 
 PATH = paths.ROOT / "README.md"
 UNITS = {"C1": "% of time saved", "C2": "points of top-1"}
-INITS = ("random", "linear", "density", "k-means++", "weight-distribution", "optimal")
 
 
 def update(text):
@@ -71,7 +71,7 @@ def accuracy_block():
     heads = [f"{b:.0f} bits, {'converged' if m < 0 else f'{m:.0f} iterations'}" for b, m in keys]
     lines = []
     means = shown.groupby(["init", "bits", "max_iter", "scope"])["top1"].mean()
-    for init in INITS:
+    for init in _inits(shown):
         cells = [
             " / ".join(f"{means[init, b, m, s]:.1f}" for s in ("conv", "all")) for b, m in keys
         ]
@@ -82,6 +82,11 @@ def accuracy_block():
     )
     note += ". Random initializations: mean over their seeds"
     return tables.markdown(["init", *heads], lines) + f"\n{note}.\n"
+
+
+def _inits(rows):
+    """Names of the initializations in a table, in the order of `INITIALIZATIONS`."""
+    return [name for name in INITIALIZATIONS if name in set(rows["init"])]
 
 
 def _by_bits_and_budget(key):
@@ -189,7 +194,7 @@ def retraining_block():
     lines = []
     top1 = table.set_index(["init", "way", "bits", "epoch"])["test_top1"]
     last = table["epoch"].max()
-    for init in [name for name in INITS if name in set(table["init"])]:
+    for init in _inits(table):
         cells = [f"{top1[init, *key, 0]:.1f} → {top1[init, *key, last]:.1f}" for key in keys]
         lines.append([init, *cells])
     claims = tables.read_table("compress", "claims_retrained")

@@ -9,6 +9,7 @@ import numbers
 import pandas as pd
 
 from ...files import write_atomically
+from ...initialization import named
 from ..paths import results_folder
 
 MOST_ROWS_SET = 200  # a longer table is for programs, not for readers
@@ -112,8 +113,8 @@ def markdown(heads, rows):
 
 
 def as_known(rows):
-    """Rows of each initialization as it is known: ours is revised, the others are not."""
-    return rows[rows["revise"].astype(bool) == (rows["init"] == "weight-distribution")]
+    """Rows where each initialization is revised, or not, as it is by default."""
+    return rows[rows["revise"].astype(bool) == rows["init"].map(lambda init: named(init).revised)]
 
 
 def _check_columns(frame, name):
