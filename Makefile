@@ -17,7 +17,7 @@ DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt |
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce sweep report site figures bench test test-fast lab lint format install clean
+.PHONY: help reproduce sweep report docs figures bench test test-fast lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,8 +38,9 @@ sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/swe
 report: $(STAMP) ## one HTML page: make report EXPERIMENT=full
 	@$(RUN) lib.study report $(SHOWN)
 
-site: $(STAMP) ## the executed notebooks and figures as pages: make site EXPERIMENT=full
-	@$(RUN) lib.study site $(SHOWN)
+docs: $(STAMP) ## the documentation as pages, with all executed notebooks, in docs/_build/
+	@$(RUN) sphinx -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
 
 figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUMNS=1|2
 	@$(RUN) lib.study figures $(if $(filter file,$(origin EXPERIMENT)),full compress bench,$(EXPERIMENT)) \

@@ -1,4 +1,4 @@
-"""Measures what docs/scale.md says: python docs/measure_scale.py, some minutes on two cores."""
+"""Measure what docs/scale.md says: python docs/measure_scale.py, some minutes on two cores."""
 
 import shutil
 import tempfile

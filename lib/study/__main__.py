@@ -25,9 +25,6 @@ def _parser():
     report = command(_report, "report", "one HTML page of an experiment's results")
     report.add_argument("experiment", nargs="?", default="full")
 
-    site = command(_site, "site", "an experiment's notebooks and figures as a static site")
-    site.add_argument("experiment", nargs="?", default="full")
-
     paper = command(_figures, "figures", "figures and tables as a venue wants them")
     paper.add_argument("experiments", nargs="*", default=["full"], metavar="EXPERIMENT")
     paper.add_argument("--style", default="icml", help="icml, neurips, ieee or acm")
@@ -42,7 +39,7 @@ def _parser():
     sweep.add_argument("--slurm", action="store_true", help="print an array job for sbatch")
     sweep.add_argument("--point", type=int, metavar="N", help="run this one point, from 0")
 
-    command(_readme, "readme", "rewrite the README's numbers from the committed tables")
+    command(_readme, "readme", "rewrite the numbers in README and docs from the tables")
     return parser
 
 
@@ -54,12 +51,6 @@ def _report(options):
     from .publish import report
 
     print(os.path.relpath(report.write_report(options.experiment)))
-
-
-def _site(options):
-    from .publish import site
-
-    print(os.path.relpath(site.write_site(options.experiment)))
 
 
 def _figures(options):
@@ -111,7 +102,8 @@ def _one_point(plan, number):
 
 
 def _readme(options):
-    files.write_atomically(readme.PATH, readme.update(readme.PATH.read_text()))
+    for path in readme.pages():
+        files.write_atomically(path, readme.update(path.read_text()))
 
 
 if __name__ == "__main__":

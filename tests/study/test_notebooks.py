@@ -12,7 +12,6 @@ import pytest
 
 from lib import files
 from lib.study import paths, runs, tables
-from lib.study.publish import readme
 from lib.study.tables import comparison
 
 NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
@@ -247,16 +246,3 @@ class TestCommitted:
             relative = folder.relative_to(paths.ROOT).as_posix()
             listed = {f"{relative}/{output}" for output in outputs} | {name}
             assert {file for file in kept if file.startswith(f"{relative}/")} == listed
-
-    def test_readme_has_the_committed_numbers(self):
-        text = readme.PATH.read_text()
-        assert readme.update(text) == text, "run `python -m lib.study readme`"
-
-    def test_figures_of_the_readme_are_committed(self):
-        text = (paths.ROOT / "README.md").read_text()
-        shown = re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text)
-        shown += re.findall(r"<img[^>]*\bsrc=[\"']([^\"']+)", text)
-        local = {link for link in shown if not link.startswith(("http://", "https://"))}
-        assert local, "the README shows no figure"
-        assert local <= tracked(".")
-        assert all((paths.ROOT / link).is_file() for link in local)
