@@ -2,7 +2,9 @@
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ MAX_CLUSTERS = 65_536
 MAX_MAGNITUDE = 1e150  # squares of larger weights overflow float64
 
 
-@dataclass(frozen=True, eq=False)
+Array = np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Clustering:
     """The result of `cluster`.
 
@@ -30,7 +35,10 @@ class Clustering:
     counts : int64, shape (n_clusters,)
         Number of weights of each center.
     labels : uint8 or uint16, shape of the weights
-        Index of each weight's nearest center; of two equally near the lower.
+        Index of each weight's nearest center; of two equally near the lower. uint8 for up to 256
+        centers, uint16 for more. NumPy indexes by them: ``centers[labels]``. torch does not: it
+        takes uint8 for a mask and refuses uint16, so convert first, ``centers[labels.int()]``, or
+        call `reconstruct`. None if the clustering was asked for no labels.
     inertia : float
         Sum of squared distances of the weights to their centers, times `sample_weight`.
     n_iter : int
@@ -40,30 +48,115 @@ class Clustering:
     converged : bool
         False when `max_iter` ended the iteration.
     initial_centers : float64, shape (n_clusters,)
+    dtype : NumPy or torch dtype
+        That of the weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lib
+    >>> lib.cluster(np.array([0.0, 1.0, 10.0, 11.0]), 2)
+    Clustering(n_clusters=2, centers=[0.5, 10.5], inertia=1, n_iter=1, converged=True)
     """
 
-    centers: np.ndarray | torch.Tensor
-    counts: np.ndarray | torch.Tensor
-    labels: np.ndarray | torch.Tensor
+    centers: Array
+    counts: Array
+    labels: Array | None
     inertia: float
     n_iter: int
     history: np.ndarray
     converged: bool
-    initial_centers: np.ndarray | torch.Tensor
+    initial_centers: Array
+    dtype: np.dtype | torch.dtype
+
+    def reconstruct(self) -> Array:
+        """The weights, each replaced by its center.
+
+        Returns
+        -------
+        NumPy array or torch tensor
+            Of the weights' shape, dtype and device.
+
+        Raises
+        ------
+        ValueError
+            If the clustering was asked for no labels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import lib
+        >>> lib.cluster(np.array([0.0, 1.0, 10.0, 11.0], np.float32), 2).reconstruct()
+        array([ 0.5,  0.5, 10.5, 10.5], dtype=float32)
+        """
+        if self.labels is None:
+            raise ValueError("the clustering has no labels: call cluster with labels=True.")
+        if torch.is_tensor(self.centers):
+            return self.centers.to(self.dtype)[self.labels.int()]
+        return self.centers.astype(self.dtype)[self.labels]
+
+    def predict(self, values: Any) -> Array:
+        """Label of the nearest center of each value; of two equally near the lower.
+
+        Parameters
+        ----------
+        values : NumPy array, torch tensor on any device, or what NumPy makes an array of
+            Of any shape and real dtype; finite.
+
+        Returns
+        -------
+        NumPy array or torch tensor
+            The labels, of the values' shape and device, in the dtype of `labels`. For the weights
+            themselves they equal `labels`.
+
+        Raises
+        ------
+        TypeError
+            If the values are not real numbers.
+        ValueError
+            If a value is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import lib
+        >>> lib.cluster(np.array([0.0, 1.0, 10.0, 11.0]), 2).predict([-3, 6, 5.5])
+        array([0, 1, 0], dtype=uint8)
+        """
+        values = _as_floats(values)
+        centers = _host(self.centers)
+        first = _first_of_each(centers)
+        if torch.is_tensor(values):
+            cuts = thresholds(centers[first], np.float32 if values.itemsize == 4 else np.float64)
+            cuts = torch.from_numpy(cuts).to(values.device)
+            cells = torch.bucketize(values, cuts, right=True, out_int32=True)
+            dtype = torch.uint8 if len(centers) <= 256 else torch.uint16
+            return torch.from_numpy(first).to(values.device)[cells].to(dtype)
+        cells = np.searchsorted(thresholds(centers[first], values.dtype), values, side="right")
+        return first.astype(np.uint8 if len(centers) <= 256 else np.uint16)[cells]
+
+    def __repr__(self) -> str:
+        centers = [f"{center:.4g}" for center in self.centers.tolist()]
+        if len(centers) > 6:
+            centers = [*centers[:2], "...", *centers[-2:]]
+        return (
+            f"Clustering(n_clusters={len(self.centers)}, centers=[{', '.join(centers)}], "
+            f"inertia={self.inertia:.6g}, n_iter={self.n_iter}, converged={self.converged})"
+        )
 
 
 def cluster(
-    weights,
-    n_clusters,
+    weights: Array,
+    n_clusters: int,
     *,
-    init="weight-distribution",
-    gamma=1 / 3,
-    revise=True,
-    max_iter=None,
-    tol=0.0,
-    seed=0,
-    sample_weight=None,
-):
+    init: str | Array | Callable = "weight-distribution",
+    gamma: float = 1 / 3,
+    revise: bool = True,
+    max_iter: int | None = None,
+    tol: float = 0.0,
+    seed: int = 0,
+    sample_weight: Array | None = None,
+) -> Clustering:
     """Cluster weights into `n_clusters` shared values by 1-D k-means.
 
     Parameters
@@ -73,22 +166,22 @@ def cluster(
     n_clusters : int
         1 to 65,536. With fewer distinct weights every one becomes a center, unless `init` is an
         array, and the unused centers repeat the largest with a count of 0.
-    init : str, array of shape (n_clusters,) or callable
+    init : str, array of shape (n_clusters,) or callable, default "weight-distribution"
         A name in `lib.INITIALIZATIONS`, such as "linear" or "k-means++"; the initial centers
         themselves; or a function with the signature of those in `lib.initialization`.
-    gamma : float
+    gamma : float, default 1/3
         Exponent of the density, in [0, 1]; read by "weight-distribution".
-    revise : bool
+    revise : bool, default True
         Revise the centers at every iteration (`lib.lloyd.revised`); otherwise an emptied center
         stays where it is.
     max_iter : int, optional
         At least 0; by default until no label changes.
-    tol : float
-        At least 0: stop, too, when an iteration lowers the inertia by no more than this share.
-    seed : int
+    tol : float, default 0.0
+        At least 0: also stop when an iteration lowers the inertia by no more than this share.
+    seed : int, default 0
         Read by the random initializations.
     sample_weight : array of the shape of `weights`, optional
-        Importance of each weight: finite, not negative, not all zero.
+        Importance of each weight: finite, not negative, not all zero. By default 1 each.
 
     Returns
     -------
@@ -106,6 +199,19 @@ def cluster(
     bins of their bits, where they are, on the processor or a CUDA device; of fewer, and of float64,
     by sorting them on the processor. Loops are compiled at their first call, which takes seconds,
     and kept on disk.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lib
+    >>> weights = np.array([[-1.0, -0.9], [0.1, 0.2], [0.9, 1.0]])
+    >>> found = lib.cluster(weights, 3)
+    >>> found.centers
+    array([-0.95,  0.15,  0.95])
+    >>> found.labels
+    array([[0, 0],
+           [1, 1],
+           [2, 2]], dtype=uint8)
     """
     return Prepared(weights, sample_weight).cluster(
         n_clusters, init=init, gamma=gamma, revise=revise, max_iter=max_iter, tol=tol, seed=seed
@@ -125,9 +231,17 @@ class Prepared:
     ----------
     weights
         As given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lib
+    >>> prepared = lib.Prepared(np.array([0.0, 1.0, 10.0, 11.0]))
+    >>> [prepared.cluster(k).inertia for k in (1, 2, 3)]
+    [101.0, 1.0, 0.5]
     """
 
-    def __init__(self, weights, sample_weight=None):
+    def __init__(self, weights: Array, sample_weight: Array | None = None) -> None:
         self.weights = weights
         self.ordered = ordered(weights, sample_weight)
         self._unranked = None
@@ -136,17 +250,25 @@ class Prepared:
 
     def cluster(
         self,
-        n_clusters,
+        n_clusters: int,
         *,
-        init="weight-distribution",
-        gamma=1 / 3,
-        revise=True,
-        max_iter=None,
-        tol=0.0,
-        seed=0,
-        labels=True,
-    ):
-        """As `cluster`; the labels are None if `labels` is False."""
+        init: str | Array | Callable = "weight-distribution",
+        gamma: float = 1 / 3,
+        revise: bool = True,
+        max_iter: int | None = None,
+        tol: float = 0.0,
+        seed: int = 0,
+        labels: bool = True,
+    ) -> Clustering:
+        """As `cluster`; without labels, which saves a pass over the weights, if they are False.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import lib
+        >>> lib.Prepared(np.array([0.0, 1.0, 9.0])).cluster(2, labels=False).centers
+        array([0.5, 9. ])
+        """
         n_clusters = check_n_clusters(n_clusters)
         _check_options(gamma, max_iter, tol)
         initial = initial_centers(self.ordered, n_clusters, init, gamma=gamma, seed=seed)
@@ -166,9 +288,10 @@ class Prepared:
             path.history,
             path.converged,
             self._as_given(initial),
+            self.weights.dtype,
         )
 
-    def label(self, cuts, dtype):
+    def label(self, cuts: np.ndarray, dtype: Any) -> Array:
         """Number of cuts at or below each weight, in its shape: labels of any cells.
 
         Parameters
@@ -177,6 +300,14 @@ class Prepared:
             float32, or float64 if the weights are.
         dtype : NumPy dtype
             uint8 or uint16.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import lib
+        >>> prepared = lib.Prepared(np.array([0.3, -2.0, 0.1]))
+        >>> prepared.label(np.array([0.0, 0.2]), np.uint8)
+        array([2, 0, 1], dtype=uint8)
         """
         return self._as_given(self.ordered.label(cuts, dtype).reshape(self.weights.shape))
 
@@ -191,7 +322,31 @@ def _host(array):
     return np.asarray(array.detach().cpu() if torch.is_tensor(array) else array).reshape(-1)
 
 
-def flat_array(weights):
+def _as_floats(values):
+    """Finite float32 or float64 values, as an array or tensor, from what `predict` takes."""
+    tensor = torch.is_tensor(values)
+    values = values.detach() if tensor else np.asarray(values)
+    if values.is_complex() if tensor else values.dtype.kind not in "iuf":
+        raise TypeError(f"values have dtype {values.dtype}: they must be real numbers.")
+    if tensor:
+        single = values.dtype in (torch.float16, torch.bfloat16, torch.float32)
+        values = values.to(torch.float32 if single else torch.float64)
+        finite = torch.isfinite(values)
+    else:
+        single = values.dtype in (np.float16, np.float32)
+        values = values.astype(np.float32 if single else np.float64, copy=False)
+        finite = np.isfinite(values)
+    if not finite.all():
+        raise ValueError(f"values hold {values[~finite][0].item()}: they must be finite.")
+    return values
+
+
+def _first_of_each(centers):
+    """Indices of the ascending centers that do not repeat the one before."""
+    return np.flatnonzero(np.append(True, centers[1:] > centers[:-1]))
+
+
+def flat_array(weights: Array) -> np.ndarray:
     """The weights as a flat float32 or float64 array; raises as `cluster` does."""
     if torch.is_tensor(weights):
         values = weights.detach().cpu()
@@ -216,7 +371,7 @@ def flat_array(weights):
     return np.ascontiguousarray(np.asarray(values).reshape(-1))
 
 
-def ordered(weights, sample_weight=None):
+def ordered(weights: Array, sample_weight: Array | None = None) -> SortedWeights | BinnedWeights:
     """Weights in order, for any number of initializations and iterations; checks as `cluster`."""
     on_device = torch.is_tensor(weights) and weights.is_cuda
     many = on_device or math.prod(getattr(weights, "shape", ())) > FEW
@@ -257,7 +412,7 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
 
 def label(weights, centers):
     """Nearest center of each of the weights, in the smallest unsigned dtype that fits; flat."""
-    first = np.flatnonzero(np.append(True, centers[1:] > centers[:-1]))
+    first = _first_of_each(centers)
     distinct, dtype = centers[first], np.uint8 if len(centers) <= 256 else np.uint16
     labels = weights.label(thresholds(distinct, weights.dtype), dtype)
     if len(distinct) == len(centers):
@@ -267,7 +422,7 @@ def label(weights, centers):
     return first.astype(dtype)[labels]
 
 
-def check_n_clusters(n_clusters):
+def check_n_clusters(n_clusters: Any) -> int:
     """`n_clusters` as an int; raises TypeError or ValueError."""
     try:
         whole = operator.index(n_clusters)

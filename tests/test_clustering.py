@@ -575,3 +575,70 @@ def test_large_weights_of_another_kind_are_refused_like_small_ones():
     for n in (10, FEW + 1):
         with pytest.raises(TypeError, match="weights are a Series"):
             lib.cluster(pd.Series(np.zeros(n, np.float32)), 2)
+
+
+class TestReconstructAndPredict:
+    @pytest.mark.parametrize("n_clusters", [5, 300])
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+    def test_tensors(self, n_clusters, dtype, device):
+        if device == "cuda" and not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        weights = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+        weights = weights.to(device, dtype).requires_grad_()
+        result = lib.cluster(weights, n_clusters)
+        found = result.reconstruct()
+        assert (found.dtype, found.device, found.shape) == (dtype, weights.device, weights.shape)
+        assert torch.equal(found, result.centers[result.labels.long()].to(dtype))
+        labels = result.predict(weights)
+        assert (labels.dtype, labels.device) == (result.labels.dtype, weights.device)
+        assert torch.equal(labels.int(), result.labels.int())
+
+    @pytest.mark.parametrize("n_clusters", [5, 300])
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ">f4"])
+    def test_arrays(self, n_clusters, dtype):
+        weights = np.random.default_rng(0).normal(size=(40, 50)).astype(dtype)
+        result = lib.cluster(weights, n_clusters)
+        found = result.reconstruct()
+        assert (found.dtype, found.shape) == (weights.dtype, weights.shape)
+        assert np.array_equal(found, result.centers[result.labels].astype(dtype))
+        labels = result.predict(weights)
+        assert labels.dtype == result.labels.dtype
+        assert np.array_equal(labels, result.labels)
+
+    def test_labels_of_other_values_are_those_of_the_nearest_centers_ties_to_the_lower(self):
+        result = lib.cluster(np.array([0.0, 10.0, 20.0]), 4)  # the largest center twice
+        values = [[-1e300, 5, 5.1], [15, 15.1, 1e300]]
+        expected = np.array([[0, 0, 1], [1, 2, 2]], np.uint8)
+        assert np.array_equal(result.predict(values), expected)
+        assert np.array_equal(result.predict(np.array(values)), expected)
+        assert torch.equal(
+            result.predict(torch.tensor(values, dtype=torch.float64)), torch.from_numpy(expected)
+        )
+        expected = 6 * [0] + 10 * [1] + 14 * [2]
+        assert result.predict(np.arange(30, dtype=np.int16)).tolist() == expected
+        assert result.predict(torch.arange(30)).tolist() == expected
+        assert result.predict(20.0) == 2
+
+    def test_values_that_have_no_nearest_center_are_refused(self):
+        result = lib.cluster(np.array([0.0, 10.0]), 2)
+        for values in (np.array([1, np.nan]), torch.tensor([1, torch.nan])):
+            with pytest.raises(ValueError, match="values hold nan: they must be finite"):
+                result.predict(values)
+        for values in (np.array(["one"]), np.array([1j]), torch.tensor([1j])):
+            with pytest.raises(TypeError, match="they must be real numbers"):
+                result.predict(values)
+
+    def test_without_labels_there_is_nothing_to_reconstruct(self):
+        result = lib.Prepared(np.array([0.0, 10.0])).cluster(2, labels=False)
+        with pytest.raises(ValueError, match="has no labels: call cluster with labels=True"):
+            result.reconstruct()
+        assert result.predict([9.0]).tolist() == [1]
+
+    @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])
+    def test_the_repr_is_one_line_without_arrays(self, convert):
+        result = lib.cluster(convert(np.linspace(0, 1, 100_001)), 11, init="linear", max_iter=0)
+        assert repr(result) == (
+            "Clustering(n_clusters=11, centers=[0, 0.1, ..., 0.9, 1], "
+            f"inertia={result.inertia:.6g}, n_iter=0, converged=False)"
+        )
