@@ -2,14 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import nbformat
 import psutil
 import pytest
+from processes import Command, is_running, pid_in, wait_for
 
 from lib import files
 from lib.study import __main__ as command_line
@@ -31,9 +31,6 @@ from lib import helper
 folder = Path("results") / experiment / "tables"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / f"{helper.PREFIX}{STEM}.csv").write_text(repr([seed, rate, name, budgets, limit]))"""
-
-
-REPOSITORY = paths.ROOT
 
 
 def make_notebook(path, *sources, parameters=PARAMETERS):
@@ -232,7 +229,6 @@ def test_a_second_run_in_the_same_folder_is_refused(repository, stub):
 # --------------------------------------------------------------- runs with a real kernel
 
 
-@pytest.mark.slow
 def test_values_arrive_exactly_and_the_run_is_recorded(repository, capfd):
     values = {"rate": 1e-05, "name": "08 é \\ ' \" 1e-3\n", "budgets": [None, 7], "limit": 3}
     make_notebook(
@@ -258,7 +254,6 @@ def test_values_arrive_exactly_and_the_run_is_recorded(repository, capfd):
     assert str(repository) not in (folder / "manifest.json").read_text()
 
 
-@pytest.mark.slow
 def test_a_failing_notebook_keeps_its_traceback_and_no_record(repository, capfd):
     make_notebook(repository / "notebooks/01-first.ipynb", "raise ValueError('one\\nlast line')")
     assert command_line.main(["reproduce", "toy"]) == 1
@@ -271,7 +266,6 @@ def test_a_failing_notebook_keeps_its_traceback_and_no_record(repository, capfd)
     assert not (folder / "manifest.json").exists()
 
 
-@pytest.mark.slow
 def test_a_dead_kernel_is_a_failure(repository):
     source = "print('', file=open('runs', 'a')); import os, signal; os.kill(os.getpid(), 9)"
     notebook = make_notebook(repository / "notebooks/01-first.ipynb", source, "1 + 1")
@@ -282,8 +276,7 @@ def test_a_dead_kernel_is_a_failure(repository):
     assert not (repository / "results/toy/notebooks/01-first.ipynb").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("deaths", [2, 3])
+@pytest.mark.parametrize("deaths", [1, pytest.param(execution.STARTS, marks=pytest.mark.slow)])
 def test_a_kernel_that_does_not_start_is_started_again(repository, monkeypatch, deaths, capfd):
     dies = f"echo >> starts; if [ $(wc -l < starts) -le {deaths} ]; then exit 1; fi; "
     starts = f"exec {sys.executable} -m ipykernel_launcher -f $0"
@@ -297,7 +290,22 @@ def test_a_kernel_that_does_not_start_is_started_again(repository, monkeypatch, 
         with pytest.raises(runs.NotebookFailed, match="01-first failed: its kernel died"):
             runs.run_notebook(notebook, {}, "toy", "print")
     assert capfd.readouterr().err.count("01-first: its kernel did not start\n") == deaths
-    assert (repository / "starts").read_text() == "\n" * 3
+    assert (repository / "starts").read_text() == "\n" * min(deaths + 1, execution.STARTS)
+
+
+def test_a_kernel_that_never_starts_is_given_up(repository, monkeypatch, capfd):
+    def papermill(notebook, output, *_):
+        shutil.copy(notebook, output)
+        return 1
+
+    monkeypatch.setattr(execution, "_papermill", papermill)
+    with pytest.raises(runs.NotebookFailed, match="01-first failed: its kernel died"):
+        runs.run_notebook(repository / "notebooks/01-first.ipynb", {}, "toy", "print")
+    told = capfd.readouterr().err
+    assert told.count("01-first: its kernel did not start\n") == execution.STARTS
+
+
+# ------------------------------------------------------ processes: ended, stopped, killed
 
 
 SLEEPS = """\
@@ -307,69 +315,43 @@ Path("kernel.pid").write_text(str(os.getpid()))
 time.sleep(60)"""
 
 
-def kernel_pid(repository):
-    """Wait for the sleeping notebook and tell its kernel's process."""
-    for _ in range(300):
-        path = repository / "kernel.pid"
-        if path.exists() and path.read_text():
-            return int(path.read_text())
-        time.sleep(0.1)
-    raise AssertionError("the kernel did not start")
+@pytest.fixture
+def sleeper(executor, repository):
+    """A notebook that sleeps, run by plain Python and, in the long tests, by papermill."""
+    return make_notebook(repository / "notebooks/01-first.ipynb", SLEEPS)
 
 
-def start_reproduction(repository):
-    """Start the command line on the small repository, in a process of its own."""
-    code = (
-        # A background job is born ignoring Ctrl-C, and so would what it starts.
-        "import pathlib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from lib.study import __main__, paths; "
-        f"paths.ROOT = pathlib.Path({str(repository)!r}); "
-        "sys.exit(__main__.main(['reproduce', 'toy']))"
-    )
-    root = REPOSITORY
-    return subprocess.Popen([sys.executable, "-c", code], cwd=root)
+def kernel_of(repository):
+    """Wait for the sleeping notebook and return the process of its kernel."""
+    return wait_for(lambda: pid_in(repository / "kernel.pid"))
 
 
-def assert_ended(pid):
-    """A process is gone, or goes within seconds."""
-    for _ in range(50):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie":
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"process {pid} lives on")
-
-
-@pytest.mark.slow
-def test_a_run_past_its_time_is_ended(repository):
-    notebook = make_notebook(repository / "notebooks/01-first.ipynb", SLEEPS)
+def test_a_run_past_its_time_is_ended(sleeper, repository):
     before = set(psutil.Process().children(recursive=True))  # of other tests' clusters
     with pytest.raises(runs.NotebookFailed, match="01-first failed: it ran out of its time"):
-        runs.run_notebook(notebook, {}, "toy", "print", timeout=1)
+        runs.run_notebook(sleeper, {}, "toy", "print", timeout=1)
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("sleeper")
 def test_a_stopped_run_leaves_no_kernel_and_no_record(repository, number):
-    make_notebook(repository / "notebooks/01-first.ipynb", SLEEPS)
-    process = start_reproduction(repository)
-    pid = kernel_pid(repository)
-    process.send_signal(number)
-    assert process.wait(20) == 128 + number
-    assert_ended(pid)
+    command = Command(repository, "reproduce", "toy")
+    kernel = kernel_of(repository)
+    command.send(number)
+    assert command.wait() == 128 + number
+    wait_for(lambda: not is_running(kernel), 5)
     assert not list((repository / "results/toy").glob(".records/*"))
     assert not list((repository / "results/toy/notebooks").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("sleeper")
 def test_what_a_killed_run_started_ends_with_it_and_frees_the_folder(repository):
-    make_notebook(repository / "notebooks/01-first.ipynb", SLEEPS)
-    process = start_reproduction(repository)
-    kernel = kernel_pid(repository)
+    command = Command(repository, "reproduce", "toy")
+    kernel = kernel_of(repository)
     papermill = psutil.Process(kernel).ppid()
-    process.kill()
-    process.wait()
-    assert_ended(papermill)
-    assert_ended(kernel)
+    command.send(signal.SIGKILL)
+    assert command.wait() == -signal.SIGKILL
+    wait_for(lambda: not is_running(papermill) and not is_running(kernel), 5)
     with runs.folder_lock(paths.results_folder("toy"), wait=True):
         pass

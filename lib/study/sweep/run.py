@@ -21,6 +21,7 @@ from .point import STOPPING, run_first, run_point, state_of, stop
 
 SEVERAL = "workers have several threads, and points would share their cores"
 ONE = "start them with --nthreads 1"
+ANSWERS_WITHIN = 10  # seconds, a Dask scheduler
 SHOWN_WITHIN = 60  # seconds: NFS remembers for a while that a file was not there
 
 
@@ -193,7 +194,7 @@ def _dask(address, file, threads):
     if not address and not os.path.exists(file):  # Dask would wait for it
         raise SweepError(f"no Dask scheduler's file {where}.")
     try:
-        client = Client(address, scheduler_file=None if address else where, timeout=10)
+        client = Client(address, scheduler_file=None if address else where, timeout=ANSWERS_WITHIN)
     except (OSError, TimeoutError, ValueError) as error:
         raise SweepError(f"no Dask scheduler at {where}: {error}") from error
     with client:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ import distributed
 import pandas as pd
 import psutil
 import pytest
+from processes import Command, is_running, pid_in, start_server, wait_for
 
 from lib.study import paths, runs, sweep
 from lib.study.runs import execution
@@ -23,49 +25,34 @@ from lib.study.sweep import SweepError, point
 
 TWENTY = """\
 notebook: toy
-grid: {seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]}
+grid: {{seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]}}
 points:
-  - {seed: 17, how: badly}
-  - {seed: 18, how: killed}
-  - {seed: 19, how: slowly}
-resources: {workers: 4, timeout: 20}
+  - {{seed: 17, how: badly}}
+  - {{seed: 18, how: killed}}
+  - {{seed: 19, how: slowly}}
+resources: {{workers: 4, timeout: {timeout}}}
 """
-REPOSITORY = paths.ROOT
+
+
+@pytest.fixture
+def twenty(executor):
+    """A sweep of twenty points: one fails, one kills its kernel, one runs out of its time."""
+    return TWENTY.format(timeout=20 if executor == "papermill" else 5)
 
 
 def start(repository, path, *arguments):
-    """The command line on the small repository, in a process of its own."""
-    code = (
-        "import pathlib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from lib.study import __main__, paths; "
-        f"paths.ROOT = pathlib.Path({str(repository)!r}); "
-        f"sys.exit(__main__.main({['sweep', str(path), *arguments]!r}))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
+    """Start a sweep of the small repository in a process of its own."""
+    return Command(repository, "sweep", str(path), *arguments)
 
 
 def done_of(plan):
     return [point for point in plan.points if plan.is_done(point)]
 
 
-def wait_for(condition, seconds=60):
-    for _ in range(10 * seconds):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not happen")
-
-
 def kernels(repository):
     """Processes that still work for the small repository."""
-    alive = []
-    for path in repository.glob("results/sweeps/*/points/*/work.pid"):
-        pid = int(path.read_text())
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
-            alive.append(pid)
-    return alive
+    found = map(pid_in, repository.glob("results/sweeps/*/points/*/work.pid"))
+    return [pid for pid in found if pid and is_running(pid)]
 
 
 def records(repository):
@@ -81,9 +68,8 @@ def executions(repository):
     return Counter((repository / "executions.txt").read_text().split())
 
 
-@pytest.mark.slow
-def test_twenty_points_of_which_three_fail(repository, make_sweep, capsys):
-    plan = sweep.load_sweep(make_sweep(TWENTY))
+def test_twenty_points_of_which_three_fail(repository, make_sweep, twenty, capsys):
+    plan = sweep.load_sweep(make_sweep(twenty))
     assert sweep.run_sweep(plan) == {"done": 17, "failed": 3}
     printed = capsys.readouterr()
     assert "17 of 20 points done, 3 failed" in printed.out
@@ -117,25 +103,35 @@ def test_twenty_points_of_which_three_fail(repository, make_sweep, capsys):
     }
 
 
-@pytest.mark.slow
-def test_a_retry_helps_what_fails_once(repository, make_sweep):
+def test_points_run_by_papermill_itself(repository, make_sweep, capsys):
+    text = "notebook: toy\npoints: [{seed: 1}, {how: badly}, {how: killed}]\n"
+    plan = sweep.load_sweep(make_sweep(text))
+    assert sweep.run_sweep(plan) == {"done": 1, "failed": 2}
+    printed = capsys.readouterr().err
+    assert "ValueError: it was to fail; executed copy: " in printed
+    assert "toy failed: its kernel died" in printed
+    table = pd.read_parquet(plan.folder / "tables/toy.parquet")
+    assert table[["value", "threads"]].to_numpy().tolist() == [[10, 1]]
+    assert (paths.results_folder(plan.points[0].experiment) / "where.txt").exists()
+
+
+def test_a_retry_helps_what_fails_once(executor, repository, make_sweep):
     text = "notebook: toy\npoints: [{how: once}]\nresources: {retries: 1}\n"
     assert sweep.run_sweep(sweep.load_sweep(make_sweep(text))) == {"done": 1}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_sweep_leaves_no_kernel_and_goes_on(repository, make_sweep, number):
+def test_a_stopped_sweep_leaves_no_kernel_and_goes_on(executor, repository, make_sweep, number):
     path = make_sweep(
         "notebook: toy\ngrid: {seed: [0, 1, 2, 3, 4, 5]}\n"
         "points: [{seed: 9, how: slowly}]\nresources: {workers: 3}\n"
     )
     plan = sweep.load_sweep(path)
-    process = start(repository, path)
+    command = start(repository, path)
     slow = paths.results_folder(plan.points[-1].experiment) / "work.pid"
     wait_for(lambda: slow.exists() and len(done_of(plan)) >= 2)
-    process.send_signal(number)
-    process.wait(30)
+    command.send(number)
+    assert command.wait() == (-number if number == signal.SIGKILL else 128 + number)
     wait_for(lambda: not kernels(repository), 10)
     assert not plan.is_done(plan.points[-1])
     wait_for(lambda: sweep.status(plan)[0]["running"] == 0, 10)
@@ -148,20 +144,17 @@ def test_a_stopped_sweep_leaves_no_kernel_and_goes_on(repository, make_sweep, nu
     assert before.items() <= again.items()  # nothing was done twice
 
 
-@pytest.mark.slow
-def test_two_sweeps_in_one_folder_share_the_work(repository, make_sweep):
+def test_two_sweeps_in_one_folder_share_the_work(executor, repository, make_sweep):
     path = make_sweep("notebook: toy\ngrid: {seed: [0, 1, 2, 3, 4, 5]}\n")
     both = [start(repository, path, "--workers", "2") for _ in range(2)]
-    printed = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert all("6 of 6 points done" in text for text in printed)
+    assert [command.wait() for command in both] == [0, 0]
+    assert all("6 of 6 points done" in command.printed for command in both)
     assert executions(repository) == {
         point.experiment: 1 for point in sweep.load_sweep(path).points
     }
 
 
-@pytest.mark.slow
-def test_the_command_line(repository, make_sweep, capsys):
+def test_the_command_line(executor, repository, make_sweep, capsys):
     from lib.study import __main__ as command_line
 
     path = make_sweep("notebook: toy\ngrid: {seed: [3, 4]}\n")
@@ -199,8 +192,9 @@ def test_a_full_disk_ends_the_sweep(repository, make_sweep, monkeypatch):
     assert not done_of(plan)
 
 
-@pytest.mark.slow
-def test_a_folder_lost_meanwhile_ends_the_sweep_and_what_is_done_stays(repository, make_sweep):
+def test_a_folder_lost_meanwhile_ends_the_sweep_and_what_is_done_stays(
+    executor, repository, make_sweep
+):
     path = make_sweep(
         "notebook: toy\npoints: [{seed: 0}, {how: taking the folder away}, {seed: 2}]\n"
     )
@@ -243,88 +237,88 @@ def test_the_accuracy_notebook_swept_with_its_figure(tmp_path, monkeypatch, caps
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    ) as found:
+    """Two workers, forked from the server that has the packages imported."""
+    start_server()
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as found,
+    ):
         yield found
 
 
 class TestDask:
     @pytest.fixture
-    def at_home(self, cluster, repository):
+    def at_home(self, cluster, executor, repository):
         """Tell the workers where the small repository is, those too that are started later."""
 
         class Home(distributed.WorkerPlugin):
             def setup(self, worker):
+                os.environ["PYTHONPATH"] = path
                 self.before, paths.ROOT = paths.ROOT, repository
 
             def teardown(self, worker):
                 paths.ROOT = self.before
 
+        path = os.environ.get("PYTHONPATH", "")
         with distributed.Client(cluster) as client:
             client.register_plugin(Home(), name="home")
             yield cluster.scheduler_address
             client.unregister_worker_plugin("home")
 
-    @pytest.mark.slow
-    def test_points_run_on_a_cluster_and_go_on_anywhere(self, at_home, repository, make_sweep):
-        path = make_sweep(TWENTY)
-        plan = sweep.load_sweep(path)
+    def test_points_run_on_a_cluster_and_go_on_anywhere(
+        self, at_home, repository, make_sweep, twenty
+    ):
+        plan = sweep.load_sweep(make_sweep(twenty))
         assert sweep.run_sweep(plan, scheduler=at_home) == {"done": 17, "failed": 3}
         before = records(repository)
         assert sweep.run_sweep(plan) == {"done": 17, "failed": 3}
         assert records(repository) == before
         assert not kernels(repository)
 
-    @pytest.mark.slow
     def test_a_retry_helps_what_fails_once(self, at_home, repository, make_sweep):
         text = "notebook: toy\npoints: [{how: once}, {how: badly}]\nresources: {retries: 1}\n"
         plan = sweep.load_sweep(make_sweep(text))
         assert sweep.run_sweep(plan, scheduler=at_home) == {"done": 1, "failed": 1}
         assert list(executions(repository).values()) == [2, 2]
 
-    @pytest.mark.slow
-    def test_a_client_killed_twice_is_resumed(self, at_home, repository, make_sweep):
-        path = make_sweep(TWENTY)
+    def test_a_client_killed_twice_is_resumed(self, at_home, repository, make_sweep, twenty):
+        path = make_sweep(twenty)
         plan = sweep.load_sweep(path)
         for least in (3, 8):
-            process = start(repository, path, "--scheduler", at_home)
+            command = start(repository, path, "--scheduler", at_home)
             wait_for(lambda least=least: len(done_of(plan)) >= least)
-            process.kill()
-            process.wait()
+            command.send(signal.SIGKILL)
+            command.wait()
         assert len(done_of(plan)) < 17
         assert sweep.run_sweep(plan, scheduler=at_home) == {"done": 17, "failed": 3}
         assert {executions(repository)[point.experiment] for point in plan.points[:17]} == {1}
         assert not kernels(repository)
 
-    @pytest.mark.slow
     def test_a_second_client_shares_the_work(self, at_home, repository, make_sweep):
         path = make_sweep(f"notebook: toy\ngrid: {{seed: {list(range(16))}}}\n")
         plan = sweep.load_sweep(path)
         first = start(repository, path, "--scheduler", at_home)
         wait_for(lambda: done_of(plan))
         second = start(repository, path, "--scheduler", at_home)
-        printed = [process.communicate(timeout=120)[0] for process in (first, second)]
-        assert [first.returncode, second.returncode] == [0, 0]
-        assert all("16 of 16 points done" in text for text in printed)
-        assert re.search(r"\d of 16 points, 2 Dask workers", printed[1])  # some were left
+        assert [first.wait(), second.wait()] == [0, 0]
+        assert all("16 of 16 points done" in command.printed for command in (first, second))
+        assert re.search(r"\d of 16 points, 2 Dask workers", second.printed)  # some were left
         assert executions(repository) == {point.experiment: 1 for point in plan.points}
 
-    @pytest.mark.slow
     def test_a_killed_worker_loses_nothing(self, at_home, repository, make_sweep):
         path = make_sweep("notebook: toy\ngrid: {seed: [0, 1, 2, 3, 4, 5]}\n")
         plan = sweep.load_sweep(path)
-        process = start(repository, path, "--scheduler", at_home)
+        command = start(repository, path, "--scheduler", at_home)
         wait_for(lambda: len(done_of(plan)) >= 1)
-        kernel = psutil.Process(next(iter(kernels_until(repository))))
+        kernel = psutil.Process(wait_for(lambda: kernels(repository))[0])
         kernel.parent().parent().kill()  # the worker, which started papermill
-        printed = process.communicate(timeout=120)[0]
-        assert process.returncode == 0
-        assert "6 of 6 points done" in printed
+        assert command.wait() == 0
+        assert "6 of 6 points done" in command.printed
         assert len(done_of(plan)) == 6
         wait_for(lambda: not kernels(repository), 10)
 
-    @pytest.mark.slow
     def test_a_point_that_kills_its_workers_fails_alone(self, at_home, repository, make_sweep):
         path = make_sweep("notebook: toy\ngrid: {seed: [0, 1, 2]}\npoints: [{how: deadly}]\n")
         plan = sweep.load_sweep(path)
@@ -361,7 +355,6 @@ class TestDask:
         with pytest.raises(SweepError, match=r"no Dask scheduler's file .*nothing\.json"):
             sweep.run_sweep(plan, scheduler_file=repository / "nothing.json")
 
-    @pytest.mark.slow
     def test_a_lost_scheduler_is_named(self, repository, make_sweep):
         plan = sweep.load_sweep(make_sweep("notebook: toy\ngrid: {seed: [0]}\n"))
         file = repository / "scheduler.json"
@@ -377,16 +370,11 @@ class TestDask:
             sweep.run_sweep(plan, scheduler_file=file)
         scheduler.wait()
 
-    def test_no_scheduler_is_one_error(self, repository, make_sweep):
+    def test_no_scheduler_is_one_error(self, repository, make_sweep, monkeypatch):
+        monkeypatch.setattr("lib.study.sweep.run.ANSWERS_WITHIN", 0.5)
         plan = sweep.load_sweep(make_sweep("notebook: toy\ngrid: {seed: [0]}\n"))
         with pytest.raises(SweepError, match="no Dask scheduler at tcp://127"):
             sweep.run_sweep(plan, scheduler="tcp://127.0.0.1:1")
-
-
-def kernels_until(repository):
-    found = []
-    wait_for(lambda: found.extend(kernels(repository)) or found)
-    return found
 
 
 @pytest.mark.parametrize(
