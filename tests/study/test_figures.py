@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 
 def table(name, rows):
     """A table as a notebook sees it: written, with its columns checked, and read."""
-    blank = dict.fromkeys(tables.COLUMNS[name])
+    blank = dict.fromkeys(tables.TABLES[name].columns)
     tables.write_table(pd.DataFrame([blank | row for row in rows]), "toy", name)
     return tables.read_table("toy", name)
 

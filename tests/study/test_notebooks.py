@@ -162,9 +162,9 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(re.search(rf"^{name}  done in \d+ s$", printed, re.M) for name in NAMES)
 
-    for name in tables.COLUMNS:
+    for name, record in tables.TABLES.items():
         table = tables.read_table("smoke", name)  # which checks the columns
-        assert tuple(table.columns) == tables.COLUMNS[name]
+        assert tuple(table.columns) == record.columns
         assert len(table) > 0
     drawn = {path.name for path in (folder / "figures").iterdir()}
     names = "training densities iterations inertia accuracy claims bench growth frontier "
@@ -225,13 +225,14 @@ class TestColab:
 class TestCommitted:
     def test_every_table_is_committed_with_its_columns(self):
         found = [name for name in tracked("results") if name.endswith(".csv")]
-        ours = set(tables.COLUMNS) - set(comparison.OF_USERS)
+        ours = {name for name, record in tables.TABLES.items() if not record.of_users}
         assert {name.split("/")[-1] for name in found} == {f"{name}.csv" for name in ours}
         assert {name.split("/")[1] for name in found} == set(comparison.COMMITTED)
         for path in found:
             with open(paths.ROOT / path, newline="") as file:
                 rows = list(csv.reader(file))
-            assert tuple(rows[0]) == tables.COLUMNS[path.split("/")[-1].removesuffix(".csv")], path
+            name = path.split("/")[-1].removesuffix(".csv")
+            assert tuple(rows[0]) == tables.TABLES[name].columns, path
             assert len(rows) > 1, path
 
     def test_committed_manifest_is_of_the_committed_files(self):

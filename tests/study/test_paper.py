@@ -9,7 +9,6 @@ import subprocess
 import zlib
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
 from fontTools.ttLib import TTFont
 
@@ -147,14 +146,6 @@ def test_every_committed_table_is_there_and_the_longest_summed_up():
     (expected,) = rows.query("bits == 3 and max_iter == 20 and scope == 'conv'")["top1"]
     found = accuracy.query("scope == 'conv' and bits == 3 and iterations == '20'")["linear"]
     assert found.tolist() == [expected]
-
-
-def test_numbers_stand_to_the_right_and_are_short():
-    frame = pd.DataFrame({"a_b": ["50 %"], "x": [1.23456789], "sure": [True], "none": [None]})
-    lines = paper._booktabs(frame).splitlines()
-    assert lines[0] == "\\begin{tabular}{lrll}"
-    assert lines[2].split(" & ")[0] == "a\\_b"
-    assert lines[4] == "50 \\% & 1.235 & True &  \\\\"
 
 
 @pytest.mark.slow

@@ -48,11 +48,6 @@ def test_it_is_the_same_twice(page):
     assert page.read_bytes() == before
 
 
-def test_numbers_for_readers():
-    shown = [report.number(v) for v in (None, float("nan"), True, "a|b", 3.0, 12345, 0.123456)]
-    assert shown == ["", "", "True", "a|b", "3", "12,345", "0.1235"]
-
-
 def test_names_are_escaped(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS", str(tmp_path))
     shutil.copytree(paths.ROOT / "results/full", tmp_path / "full")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from lib import files
 from lib.study import paths, provenance, tables
 from lib.study.tables import comparison
+
+COMMITTED = paths.ROOT / "results"
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def density(n_rows=3):
 
 def accuracy(**changed):
     """Make a table of kind accuracy with two rows, converged and not."""
-    row = dict.fromkeys(tables.COLUMNS["accuracy"], 1) | {
+    row = dict.fromkeys(tables.TABLES["accuracy"].columns, 1) | {
         "network": "learned",
         "scope": "conv",
         "init": "linear",
@@ -118,7 +121,7 @@ def test_truth_values_and_missing_ones(root):
     [
         (density().drop(columns="weight"), "density", r"missing columns \['weight'\]"),
         (density().assign(extra=1), "density", r"unexpected columns \['extra'\]"),
-        (density(), "densities", "unknown table 'densities'; the tables are training"),
+        (density(), "densities", "unknown table 'densities'; the tables are claims"),
     ],
 )
 def test_columns_are_enforced(root, frame, name, message):
@@ -132,10 +135,48 @@ def test_a_missing_table_tells_the_command_that_makes_it(root):
         tables.read_table("smoke", "density")
 
 
-def test_every_table_is_compared_on_columns_that_it_has():
-    assert comparison.TOLERANCES.keys() == tables.COLUMNS.keys()
-    for name, (keys, tolerances) in comparison.TOLERANCES.items():
-        assert {*keys.split(), *tolerances} <= set(tables.COLUMNS[name])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"keys": "layer height"}, r"table 'made_up' has no columns \['height'\]"),
+        ({"tolerances": {"width": None}}, r"table 'made_up' has no columns \['width'\]"),
+        ({"meanings": {"layer depth": tables.SHARED}}, r"no meaning is known of \['depth'\]"),
+    ],
+)
+def test_a_record_of_unknown_columns_is_refused(changed, message):
+    record = {
+        "row": "one layer",
+        "caption": "Made up.",
+        "meanings": {"layer": tables.SHARED, "spread": "of its weights"},
+        "keys": "layer",
+        "tolerances": {"spread": (0, 0.1)},
+    }
+    with pytest.raises(ValueError, match=message):
+        tables.Table("made_up", **record | changed)
+
+
+@pytest.mark.parametrize("experiment", comparison.COMMITTED)
+def test_committed_tables_are_written_to_the_same_bytes(root, experiment):
+    folder = COMMITTED / experiment / "tables"
+    assert {path.stem for path in folder.glob("*.csv")} <= tables.TABLES.keys()
+    shutil.copytree(folder, root / "results" / experiment / "tables")
+    for name in tables.tables_of(experiment):
+        path = tables.write_table(tables.read_table(experiment, name), experiment, name)
+        for written in path.parent.glob(f"{name}.*"):
+            assert written.read_bytes() == (folder / written.name).read_bytes(), written.name
+
+
+def test_numbers_for_readers():
+    shown = [tables.number(v) for v in (None, float("nan"), True, "a|b", 3.0, 12345, 0.123456)]
+    assert shown == ["", "", "True", "a|b", "3", "12,345", "0.1235"]
+
+
+def test_latex_has_numbers_to_the_right_and_its_characters_escaped():
+    frame = pd.DataFrame({"a_b": ["50 %"], "x": [1.23456789], "sure": [True], "γ": [None]})
+    lines = tables.latex(*tables.for_readers(frame)).splitlines()
+    assert lines[0] == r"\begin{tabular}{lrll}"
+    assert lines[2] == r"a\_b & x & sure & $\gamma$ \\"
+    assert lines[4] == r"50 \% & 1.235 & True &  \\"
 
 
 # ------------------------------------------------------------------------ comparison
@@ -170,7 +211,7 @@ def test_repeated_keys_are_compared_in_their_order(root, capsys):
 
 def test_rows_of_which_nothing_is_compared_agree(root, capsys):
     """Seconds are not: what differs in them alone is alike."""
-    row = dict.fromkeys(tables.COLUMNS["ratios"], 1)
+    row = dict.fromkeys(tables.TABLES["ratios"].columns, 1)
     for name in ("smoke", comparison.REFERENCE):
         tables.write_table(pd.DataFrame([row | {"repeat": i} for i in range(3)]), name, "ratios")
     (found,) = comparison.compare_tables("smoke").to_dict("records")

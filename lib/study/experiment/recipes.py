@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ..tables import COLUMNS
+from ..tables import TABLES
 from .network import LINEARS, SCOPES
 
 CELLS = ("k-means", "pruned", "uniform", "entropy-constrained")
@@ -129,7 +129,7 @@ def choose(rows):
     good = files[files["held_out_drop"] <= MOST_LOST]
     smallest = good.sort_values("bytes").groupby(["scope", "retrained"]).head(1)
     found = files.assign(chosen=files.index.isin(smallest.index))
-    return found[list(COLUMNS["chosen"])]
+    return found[list(TABLES["chosen"].columns)]
 
 
 def headline(frontier, chosen, scope):

@@ -2,6 +2,7 @@
 
 from .bench import plot_bench, plot_growth
 from .compressed import plot_allocation, plot_distortion, plot_frontier, plot_rates, plot_retraining
+from .records import FIGURES, Figure
 from .study import (
     bulk,
     plot_accuracy,
@@ -25,11 +26,13 @@ from .style import (
 from .sweeps import plot_sweep
 
 __all__ = [
+    "FIGURES",
     "FLOATS",
     "LAYERS",
     "METHODS",
     "STYLE",
     "WIDTH_IN",
+    "Figure",
     "bulk",
     "look",
     "plot_accuracy",

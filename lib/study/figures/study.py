@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from ...initialization import INITIALIZATIONS, named
-from ..tables import as_known
+from ..tables import by_default
 from .style import (
     drawing,
     font_size,
@@ -180,7 +180,7 @@ def plot_accuracy(accuracy, n_images):
     network = accuracy["network"].iloc[0]
     rows = accuracy[(accuracy["n_images"] == n_images) & (accuracy["network"] == network)]
     clustered = rows[rows["init"] != "float"]
-    clustered = as_known(clustered)
+    clustered = by_default(clustered)
     inits = inits_of(clustered)
     converged = [None] if clustered["max_iter"].isna().any() else []
     budgets = [*clustered["max_iter"].dropna().unique(), *converged]

@@ -1,6 +1,7 @@
 """Every figure and table of an experiment as a venue wants them, from its tables alone."""
 
 import base64
+import functools
 import html
 import io
 import re
@@ -9,7 +10,6 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import pandas as pd
 from fontTools.subset import Subsetter
 from fontTools.ttLib import TTFont
 from matplotlib.font_manager import findfont
@@ -18,7 +18,7 @@ from tueplots import figsizes, fontsizes
 from ... import files
 from .. import figures, paths, tables
 from ..provenance import read_manifest
-from .report import TABLES, caption, number
+from .report import caption
 
 SUFFIXES = ("pdf", "svg")
 FONT = "DejaVu Serif"  # comes with matplotlib: the same bytes everywhere
@@ -112,7 +112,8 @@ def write_paper(experiment, style, columns):
             plt.close(figure)
             snippets.append(_figure_snippet(name, across))
     for name, frame in every_table(experiment):
-        files.write_atomically(folder / f"table-{name}.tex", _booktabs(frame))
+        text = tables.latex(*tables.for_readers(frame))
+        files.write_atomically(folder / f"table-{name}.tex", text)
         snippets.append(_table_snippet(name, across))
     files.write_atomically(folder / "include.tex", "\n".join([HEADER, *snippets]))
     return folder
@@ -130,95 +131,23 @@ def settings(venue):
 
 def every_figure(experiment):
     """Name and drawing function of each figure that the tables of an experiment allow."""
-    folder = paths.results_folder(experiment)
     parameters = read_manifest(experiment)["parameters"]
-    frames = {
-        name: tables.read_table(experiment, name)
-        for name in tables.COLUMNS
-        if (folder / "tables" / f"{name}.csv").exists()
-    }
-    simple = {
-        "training": figures.plot_training,
-        "claims": figures.plot_claims,
-        "frontier": figures.plot_frontier,
-        "retraining": figures.plot_retraining,
-        "rates": figures.plot_rates,
-        "allocation": figures.plot_allocation,
-        "distortion": figures.plot_distortion,
-        "models": figures.plot_models,
-        "bench": figures.plot_bench,
-    }
-    for name, plot in simple.items():
-        if name in frames:
-            yield name, lambda plot=plot, name=name: plot(frames[name])
-    if "bench" in frames:
-        yield "growth", lambda: figures.plot_growth(frames["bench"])
-    if "density" in frames:
-        yield "densities", lambda: figures.plot_densities(frames["density"])
+    frames = {name: tables.read_table(experiment, name) for name in tables.tables_of(experiment)}
+    for figure in figures.FIGURES.values():
+        if figure.table in frames:
+            yield figure.name, functools.partial(figure.draw, frames[figure.table], parameters)
     if "distribution" in frames:
         centers = frames["distribution"]
         for layer, bits in sorted(set(zip(centers["layer"], centers["bits"], strict=True))):
-            yield (
-                f"centers-{layer}-{bits}bits",
-                lambda layer=layer, bits=bits: figures.plot_centers(
-                    frames["density"], centers, layer, bits
-                ),
-            )
-    if "speed" in frames:
-        given = parameters["03-speed"]
-        bits = given.get("endpoint_bits", 4)
-        budget = min(b for b in given.get("budgets", [20, None]) if b is not None)
-        yield "iterations", lambda: figures.plot_iterations(frames["speed"], bits)
-        yield "inertia", lambda: figures.plot_inertia(frames["speed"], bits, budget)
-    if "accuracy" in frames:
-        n_images = parameters["04-accuracy"].get("n_images", 2000)
-        yield "accuracy", lambda: figures.plot_accuracy(frames["accuracy"], n_images)
+            draw = functools.partial(figures.plot_centers, frames["density"], centers, layer, bits)
+            yield f"centers-{layer}-{bits}bits", draw
 
 
 def every_table(experiment):
-    """Name and rows of each table that a page can hold; of the longest their means or medians."""
-    folder = paths.results_folder(experiment) / "tables"
-    for name in TABLES:
-        if (folder / f"{name}.csv").exists():
-            frame = tables.read_table(experiment, name)
-            yield name, SUMMARIES[name](frame) if name in SUMMARIES else frame
-
-
-def _accuracy(frame):
-    """Mean top-1 of the headline network by bits and budget; columns are initializations."""
-    rows = frame[(frame["network"] == frame["network"].iloc[0]) & (frame["init"] != "float")]
-    rows = tables.as_known(rows[rows["n_images"] == rows["n_images"].mode()[0]])
-    budget = rows["max_iter"].map(lambda most: "to the end" if pd.isna(most) else f"{most:.0f}")
-    rows = rows.assign(iterations=budget).sort_values("bits", kind="stable")
-    return _pivot(rows, ["scope", "bits", "iterations"], "init", "top1")
-
-
-def _speed(frame):
-    """Mean iterations until no label changes, by bits and layer; columns are initializations."""
-    rows = tables.as_known(frame[(frame["engine"] == "sorted") & frame["max_iter"].isna()])
-    return _pivot(rows.sort_values("bits", kind="stable"), ["bits", "layer"], "init", "n_iter")
-
-
-def _retraining(frame):
-    """Top-1 by way, bits and initialization; columns are epochs."""
-    frame = frame.assign(epoch="after epoch " + frame["epoch"].astype(str))
-    return _pivot(frame, ["way", "bits", "init"], "epoch", "test_top1")
-
-
-def _bench(frame):
-    """Median seconds of whole arrays, by number of centers; columns are peers."""
-    rows = frame[frame["n_weights"] == frame["n_array"]]
-    rows = rows[~rows["array"].str.endswith("growth")]
-    return _pivot(rows, ["array", "n_clusters"], "peer", "seconds", "median")
-
-
-def _pivot(rows, index, columns, values, how="mean"):
-    """A table in the order in which its rows came."""
-    found = rows.pivot_table(index=index, columns=columns, values=values, aggfunc=how, sort=False)
-    return found.reset_index().rename_axis(columns=None)
-
-
-SUMMARIES = {"accuracy": _accuracy, "speed": _speed, "retraining": _retraining, "bench": _bench}
+    """Name and printed rows of each table that a page can hold."""
+    for name in tables.tables_of(experiment):
+        if printed := tables.TABLES[name].paper:
+            yield name, printed(tables.read_table(experiment, name))
 
 
 def _suffixes():
@@ -270,37 +199,21 @@ HEADER = """\
 
 
 def _figure_snippet(name, across):
-    star = "*" * across
+    star, words = "*" * across, tables.latex_text(caption(name))
     return (
         f"\\begin{{figure{star}}}\n  \\centering\n  \\includegraphics{{{name}.pdf}}\n"
-        f"  \\caption{{{_latex(caption(name))}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n"
+        f"  \\caption{{{words}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n"
     )
 
 
 def _table_snippet(name, across):
-    star = "*" * across
+    star, words = "*" * across, tables.latex_text(tables.TABLES[name].caption)
     width = "\\textwidth" if across else "\\columnwidth"
     return (  # made smaller where it is wider than its place
-        f"\\begin{{table{star}}}\n  \\centering\n  \\caption{{{_latex(TABLES[name])}}}\n"
+        f"\\begin{{table{star}}}\n  \\centering\n  \\caption{{{words}}}\n"
         f"  \\label{{tab:{name}}}\n  \\sbox0{{\\input{{table-{name}.tex}}}}\n"
         f"  \\ifdim\\wd0>{width} \\sbox0{{\\resizebox{{{width}}}{{!}}{{\\usebox0}}}}\\fi\n"
         "  \\ifdim\\dimexpr\\ht0+\\dp0>0.85\\textheight "
         "\\sbox0{\\resizebox*{!}{0.85\\textheight}{\\usebox0}}\\fi\n"
         f"  \\usebox0\n\\end{{table{star}}}\n"
     )
-
-
-def _booktabs(frame):
-    """A LaTeX table: numbers to four digits and to the right, what is no number to the left."""
-    numeric = [
-        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
-        for kind in frame.dtypes
-    ]
-    align = "".join("r" if found else "l" for found in numeric)
-    text = frame.astype(object).map(number)
-    return text.to_latex(index=False, escape=True, column_format=align)
-
-
-def _latex(text):
-    text = re.sub(r"([%&#_$])", r"\\\1", text)
-    return text.replace("γ", "$\\gamma$")

@@ -118,7 +118,7 @@ def accuracy_block():
     table = tables.read_table(REFERENCE, "accuracy")
     table = table[table["network"] == table["network"].iloc[0]]
     clustered = table[table["init"] != "float"]
-    clustered = tables.as_known(clustered)
+    clustered = tables.by_default(clustered)
     clustered = clustered.assign(max_iter=clustered["max_iter"].fillna(-1))
     shown = clustered[clustered["bits"].isin([3, 4])]
     keys = sorted(set(zip(shown["bits"], shown["max_iter"], strict=True)), key=_by_bits_and_budget)

@@ -269,8 +269,8 @@ def _resources(given, name):
 def _tables(given, name):
     if not isinstance(given, list) or not all(isinstance(table, str) for table in given):
         raise SweepError(f"{name}: tables must be a list of names, got {given!r}.")
-    if unknown := [table for table in given if table not in tables.COLUMNS]:
-        known = ", ".join(tables.COLUMNS)
+    if unknown := [table for table in given if table not in tables.TABLES]:
+        known = ", ".join(tables.TABLES)
         raise SweepError(f"{name}: unknown tables {unknown}; the tables are {known}.")
     return given
 

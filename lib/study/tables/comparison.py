@@ -4,56 +4,13 @@ import io
 
 import pandas as pd
 
-from .. import paths, tables
+from .. import paths
 from ..provenance import git, read_manifest
+from .records import TABLES
 
 REFERENCE = "full"  # the experiment with whose tables those of others are compared
 COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
 
-OF_USERS = ("models",)  # tables of models that are not the study's: none are committed
-
-# For each table: what identifies a row, and for each compared column the tolerance
-# (absolute, relative). A tolerance of None asks for equal text. Seconds are never compared.
-TOLERANCES = {
-    "training": ("network seed initializer epoch", {"test_top1": (1.0, 0)}),
-    "layers": (
-        "network layer n_weights",
-        {"std": (0, 0.02), "kurtosis": (0.1, 0.1), "correlation_with_init": (0.02, 0)},
-    ),
-    "density": ("layer", {"weight": (1e-6, 1e-3), "density": (1e-6, 1e-2)}),
-    "distribution": ("layer init gamma bits stage", {"center": (1e-6, 1e-3)}),
-    "speed": (
-        "layer engine init gamma revise bits seed repeat max_iter",
-        {"n_iter": (0, 0.02), "relative_inertia": (0, 1e-3)},
-    ),
-    "accuracy": (
-        "network scope init gamma revise bits seed max_iter n_images",
-        {"top1": (1.0, 0), "inertia": (0, 1e-3)},
-    ),
-    "claims": ("claim scope network baseline", {"verdict": None}),
-    "claims_retrained": ("claim scope network baseline", {"verdict": None}),
-    "bench": ("array n_weights peer n_clusters repeat", {"relative_inertia": (0, 1e-2)}),
-    "frontier": ("scope method retrained pruned", {"top1": (1.0, 0), "bytes": (0, 0.02)}),
-    "chosen": ("scope retrained", {"held_out_drop": (1.0, 0)}),
-    "retraining": ("way init bits epoch", {"test_top1": (1.0, 0)}),
-    "rates": (
-        "layer cells n_clusters",
-        {"bits_per_weight": (0, 0.01), "relative_distortion": (0, 0.01)},
-    ),
-    "allocation": (
-        "scope criterion bits allocation layer",
-        {"n_clusters": (2, 0.1), "distortion": (0, 0.02), "top1": (1.5, 0)},
-    ),
-    "distortion": ("scope bits weighting compensated corrected", {"top1": (1.5, 0)}),
-    "runtimes": ("form", {"bytes": (0, 0.02), "top1": (1.5, 0)}),
-    "models": (
-        "model images init bits max_iter seed granularity reestimated n_images",
-        {"top1": (0.5, 0)},
-    ),
-    "sizes": ("layer", {"bytes": (0, 0.02)}),
-    "gaps": ("layer n_clusters", {"gap": (1e-4, 0)}),
-    "ratios": ("case n_clusters repeat", {}),
-}
 TRAINING = "01-train"
 # Parameters of the training notebook that leave a network of a given name what it is.
 HARMLESS = {"experiment", "seeds", "initializers", "n_test"}
@@ -62,16 +19,16 @@ HARMLESS = {"experiment", "seeds", "initializers", "n_test"}
 def compare_tables(experiment, reference=None):
     """Compare an experiment's rows with the committed ones, and print how they agree.
 
-    A row is compared with the row of the same keys, the n-th of several with the n-th,
-    within :data:`TOLERANCES`. Rows on one side only are counted. Where the classifiers were not
-    trained alike, only rows of the convolutions are compared.
+    A row is compared with the row of the same keys, the n-th of several with the n-th, within the
+    tolerances of the table's record. Rows on one side only are counted. If the classifiers were
+    not trained alike, only rows of the convolutions are compared.
 
     Parameters
     ----------
     experiment : str
     reference : str, optional
-        The experiment whose committed tables are compared against; by default itself, if it is one
-        of :data:`COMMITTED`, else :data:`REFERENCE`. Its own are read from git's last commit.
+        The experiment whose committed tables to compare with; by default itself if it is in
+        `COMMITTED`, else `REFERENCE`. Its own are read from git's last commit.
 
     Returns
     -------
@@ -84,7 +41,7 @@ def compare_tables(experiment, reference=None):
     if not alike:
         print("  (its classifier was trained otherwise: only rows of convolutions are compared)")
     rows = []
-    for name in tables.COLUMNS:
+    for name, table in TABLES.items():
         ours = paths.results_folder(experiment) / "tables" / f"{name}.csv"
         theirs = _committed(experiment, reference, name)
         if not ours.exists() and theirs is None:
@@ -94,7 +51,7 @@ def compare_tables(experiment, reference=None):
             continue
         sides = (_texts(ours), _texts(io.StringIO(theirs)))
         sides = sides if alike else map(_of_convolutions, sides)
-        rows.append({"table": name} | _compare(name, *sides))
+        rows.append({"table": name} | _compare(table, *sides))
     return pd.DataFrame(rows, columns=["table", "shared", "agree", "only_here", "only_there"])
 
 
@@ -126,9 +83,8 @@ def _texts(source):
     return pd.read_csv(source, dtype=str, keep_default_na=False)
 
 
-def _compare(name, ours, theirs):
-    keys, tolerances = TOLERANCES[name]
-    keys = keys.split()
+def _compare(table, ours, theirs):
+    keys, tolerances = table.key_columns, table.tolerances
     sides = [side.assign(nth=side.groupby(keys).cumcount()) for side in (ours, theirs)]
     both = sides[0].merge(sides[1], on=[*keys, "nth"], suffixes=("", "_there"))
     agrees = pd.DataFrame(
@@ -149,8 +105,8 @@ def _compare(name, ours, theirs):
         "only_there": len(theirs) - len(both),
     }
     print(
-        f"  {name:12} {found['agree']} of {found['shared']} shared rows agree "
-        f"({_stated(tolerances)}); only here {found['only_here']}, "
+        f"  {table.name:12} {found['agree']} of {found['shared']} shared rows agree "
+        f"({stated(tolerances)}); only here {found['only_here']}, "
         f"only committed {found['only_there']}"
     )
     _print_differences(both, agrees, keys)
@@ -164,7 +120,9 @@ def _close(ours, theirs, tolerance):
     return abs(float(ours) - float(theirs)) <= absolute + relative * abs(float(theirs))
 
 
-def _stated(tolerances):
+def stated(tolerances):
+    """The tolerances of a table in words."""
+
     def text(tolerance):
         if tolerance is None:
             return "equal"

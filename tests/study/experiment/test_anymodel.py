@@ -75,7 +75,7 @@ def test_rows_of_ones_own_model_and_images(pictures):
         "top-1 100.00 %, not checked: none is published for these images"
     )
     rows = list(judged.rows(["linear", "optimal"], [1, 2], max_iter=10))
-    assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.COLUMNS["models"]))}
+    assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.TABLES["models"].columns))}
     assert [(row["init"], row["bits"]) for row in rows] == [
         ("float", None),
         ("linear", 1),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.study.experiment import bench
-from lib.study.tables import COLUMNS
+from lib.study.tables import TABLES
 
 ALWAYS = [bench.COPY, bench.OURS, bench.OPTIMAL, "scikit-learn", "scikit-learn, our start"]
 
@@ -20,7 +20,7 @@ def rows():
 
 
 def test_rows_have_the_columns_of_the_table(rows):
-    assert set(rows) == set(COLUMNS["bench"])
+    assert set(rows) == set(TABLES["bench"].columns)
     assert len(rows) == len(ALWAYS) * 2 * 2
     assert (rows["seconds"] > 0).all()
     assert (rows["n_weights"] == 5000).all()
@@ -97,7 +97,7 @@ def test_ratios_are_of_two_calls_in_turn():
         "fc6": rng.normal(size=(60, 70)).astype(np.float32),
     }
     rows = pd.DataFrame(bench.ratio_rows(layers, 4, repeats=2))
-    assert set(rows) == set(COLUMNS["ratios"])
+    assert set(rows) == set(TABLES["ratios"].columns)
     assert list(dict.fromkeys(rows["case"])) == [
         "all layers",
         "all layers, optimal",
@@ -111,7 +111,7 @@ def test_ratios_are_of_two_calls_in_turn():
 
 def test_gaps():
     rows = pd.DataFrame(bench.gap_rows("small", bench.heavy_tailed(20_000), [2, 16]))
-    assert set(rows) == set(COLUMNS["gaps"])
+    assert set(rows) == set(TABLES["gaps"].columns)
     assert (rows["bound"] <= rows["inertia"]).all()
     np.testing.assert_allclose(rows["gap"], rows["inertia"] / rows["bound"] - 1)
     assert (rows["gap"] < 1e-5).all()

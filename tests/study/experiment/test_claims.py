@@ -8,7 +8,7 @@ import pytest
 
 from lib.study.experiment import claims
 from lib.study.experiment.network import SCOPES
-from lib.study.tables import COLUMNS
+from lib.study.tables import TABLES
 
 OURS = claims.OURS
 
@@ -17,7 +17,7 @@ def row(name, init, seconds, **changed):
     """One row of `speed` as C1 reads it."""
     usual = {"revise": init == OURS, "bits": 4, "seed": 0, "repeat": 0, "extrapolated": True}
     return (
-        dict.fromkeys(COLUMNS["speed"])
+        dict.fromkeys(TABLES["speed"].columns)
         | {"layer": name, "engine": "textbook", "init": init, "seconds": seconds}
         | usual
         | changed
@@ -62,7 +62,7 @@ def test_rows_have_the_columns_of_the_table():
         claims.speed_claims(pd.DataFrame(rows()), "all", "net", 4),
         claims.accuracy_claims(correct, "all", "net"),
     ):
-        assert all(tuple(claim) == COLUMNS["claims"] for claim in found)
+        assert all(tuple(claim) == TABLES["claims"].columns for claim in found)
 
 
 def test_layers_of_the_scope_are_summed():

@@ -7,7 +7,7 @@ import pytest
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.distribution import THINNING, center_rows, density_rows
 from lib.study.experiment.speed import Layer
-from lib.study.tables import COLUMNS
+from lib.study.tables import TABLES
 
 GAMMAS = [1 / 3, 0.0]
 
@@ -25,7 +25,7 @@ def centers(layer):
 
 def test_density_integrates_to_1_over_the_range_of_the_weights(layer):
     density = pd.DataFrame(density_rows(layer))
-    assert tuple(density.columns) == COLUMNS["density"]
+    assert tuple(density.columns) == TABLES["density"].columns
     weight, height = density["weight"].to_numpy(), density["density"].to_numpy()
     assert np.sum(height[:-1] * np.diff(weight)) == pytest.approx(1)
     assert height[-1] == 0
@@ -47,7 +47,7 @@ def test_density_over_an_interval_is_the_share_of_weights_in_it(layer):
 
 
 def test_every_setting_has_its_centers_before_and_after(centers):
-    assert tuple(centers.columns) == COLUMNS["distribution"]
+    assert tuple(centers.columns) == TABLES["distribution"].columns
     counts = centers.groupby(["init", "gamma", "bits", "stage"], dropna=False).size()
     expected = {
         (init, gamma, bits, stage): 2**bits

@@ -18,7 +18,7 @@ from lib.study.experiment.evaluation import (
     wilson_interval,
 )
 from lib.study.experiment.network import LAYERS, SCOPES, alexnet, extract_features, prepare
-from lib.study.tables import COLUMNS
+from lib.study.tables import TABLES
 from lib.vision import torchvision
 
 N_IMAGES = 4
@@ -127,7 +127,7 @@ class TestAccuracyRow:
     def test_percentages(self):
         setting = Setting("linear", 4, revise=False, max_iter=20)
         row = accuracy_row("net", "conv", setting, self.first, self.labels, self.floating, 1.5)
-        assert set(row) == set(COLUMNS["accuracy"])
+        assert set(row) == set(TABLES["accuracy"].columns)
         assert (row["top1"], row["top5"], row["top1_drop"]) == pytest.approx((50, 75, 25))
         assert (row["low"], row["high"]) == wilson_interval(2, 4)
         assert (row["n_images"], row["inertia"], row["gamma"]) == (4, 1.5, None)
@@ -136,7 +136,7 @@ class TestAccuracyRow:
 
     def test_float_network_has_no_setting(self):
         row = accuracy_row("net", "all", None, self.floating, self.labels, self.floating, 0.0)
-        assert set(row) == set(COLUMNS["accuracy"])
+        assert set(row) == set(TABLES["accuracy"].columns)
         assert (row["init"], row["bits"], row["revise"], row["seed"]) == ("float", None, None, None)
         assert (row["top1"], row["top1_drop"], row["ratio"]) == (75, 0, 1)
         assert row["bytes"] == 4 * sum(layer_sizes().values())

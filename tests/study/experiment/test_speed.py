@@ -8,7 +8,7 @@ import torch
 from lib.study.experiment import speed
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.evaluation import Setting, settings
-from lib.study.tables import COLUMNS
+from lib.study.tables import TABLES
 
 NEAR = "textbook, to 1 % of optimal"
 GRID = settings(["linear", "random", "weight-distribution"], [2], [None, 3], [0, 1])
@@ -34,7 +34,7 @@ def rows(layer):
 
 def test_rows_have_the_columns_of_the_table(rows):
     for engine in rows.values():
-        assert all(set(row) == set(COLUMNS["speed"]) for row in engine)
+        assert all(set(row) == set(TABLES["speed"].columns) for row in engine)
         assert all(row["seconds"] > 0 and row["n_weights"] == 23_232 for row in engine)
         assert all(row["layer"] == "conv1" for row in engine)
 

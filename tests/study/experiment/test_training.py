@@ -9,7 +9,7 @@ import torch
 
 from lib.study.experiment import training
 from lib.study.experiment.training import TrainingConfig, initialize, rate
-from lib.study.tables import COLUMNS
+from lib.study.tables import TABLES
 
 N_FEATURES = 20
 CONFIG = TrainingConfig(epochs=2, batch_size=16, peak_rate=1.0, n_images=16, n_held_out=10)
@@ -161,7 +161,7 @@ def test_history_is_of_the_table(cache):
     _, history = training.trained_network(CONFIG)
     assert len(history) == CONFIG.epochs
     extra = {"network", "seed", "initializer", "test_top1"}
-    assert all(set(row) | extra == set(COLUMNS["training"]) for row in history)
+    assert all(set(row) | extra == set(TABLES["training"].columns) for row in history)
 
 
 def test_checkpoint_is_reused(cache, monkeypatch):
@@ -206,7 +206,7 @@ def test_statistics_say_how_much_of_the_initializer_is_left(cache):
     rows = training.weight_statistics(network, CONFIG)
     assert [row["layer"] for row in rows] == ["fc6", "fc7", "fc8"]
     for row, index in zip(rows, (1, 4, 6), strict=True):
-        assert tuple(row) == COLUMNS["layers"]
+        assert tuple(row) == TABLES["layers"].columns
         weight = network.classifier[index].weight.numpy()
         assert row["n_weights"] == weight.size
         assert row["std"] == pytest.approx(weight.std(dtype=float), rel=1e-6)

@@ -100,7 +100,7 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
         ("notebook: toy\ngrid: {seed: [1]}\ntables: [1]", "tables must be a list of names"),
         (
             "notebook: toy\ngrid: {seed: [1]}\ntables: [acuracy]",
-            r"unknown tables \['acuracy'\]; the tables are training",
+            r"unknown tables \['acuracy'\]; the tables are claims",
         ),
         ("notebook: [toy", "is not YAML"),
     ],
