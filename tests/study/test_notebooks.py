@@ -181,7 +181,7 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert {"python", "packages", "hardware", "code"} <= set(manifest)
     written = {
         path.relative_to(folder).as_posix(): files.sha256(path)
-        for kind in ("tables", "figures", "headline")
+        for kind in ("tables", "figures", "headline", "notebooks")
         for path in (folder / kind).iterdir()
     }
     assert manifest["outputs"] == written

@@ -88,7 +88,7 @@ def stub(monkeypatch):
 
     def papermill(notebook, output, parameters, timeout):
         ran.append(notebook.stem)
-        write(output, "executed")
+        write(output, notebook.read_text())
         folder = paths.results_folder(parameters["experiment"])
         files.write_atomically(folder / f"tables/{notebook.stem}.csv", str(parameters))
         return 0
@@ -248,7 +248,9 @@ def test_values_arrive_exactly_and_the_run_is_recorded(repository, capfd):
     assert (folder / "tables/table-x.csv").read_text() == repr(expected)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["parameters"]["01-first"] == {"experiment": "toy"} | values
-    assert set(manifest["outputs"]) == {"tables/table-x.csv", "tables/table-02-second.csv"}
+    written = {"tables/table-x.csv", "tables/table-02-second.csv"}
+    notebooks = {"notebooks/01-first.ipynb", "notebooks/02-second.ipynb"}
+    assert set(manifest["outputs"]) == written | notebooks
     assert set(manifest["seconds"]) == {"01-first", "02-second"}
     assert "lib/prefix.py" in manifest["inputs"]
     assert str(repository) not in (folder / "manifest.json").read_text()

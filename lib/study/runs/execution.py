@@ -21,6 +21,7 @@ import yaml
 
 from ... import files
 from .. import paths
+from .executed import tidy
 from .parameters import check_parameters
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
@@ -38,8 +39,8 @@ def run_notebook(
 ):
     """Execute one notebook in a process of its own and record it.
 
-    The executed copy goes to ``results/<experiment>/notebooks/<name>.ipynb``, or to
-    ``<name>.failed.ipynb`` with the traceback in it.
+    The executed copy, tidied, goes to ``results/<experiment>/notebooks/<name>.ipynb``; that of a
+    failed run, as it is, to ``<name>.failed.ipynb``.
 
     Parameters
     ----------
@@ -60,15 +61,15 @@ def run_notebook(
     Returns
     -------
     dict
-        The record: ``fingerprint``, ``seconds``, ``notebook`` (SHA-256 of the executed
-        copy) and ``outputs`` (SHA-256 of what it wrote into the folders `OUTPUTS`).
+        The record: ``fingerprint``, ``seconds`` and ``outputs``: SHA-256 of the executed copy and
+        of what the notebook wrote into the folders `OUTPUTS`.
 
     Raises
     ------
     ParameterError
         Before anything runs.
     NotebookFailed
-        When it did not run to its end, whatever the reason.
+        When it did not run to its end, whatever the reason, or its executed copy is too large.
     """
     parameters = check_parameters(notebook, parameters)
     check = check or (lambda: None)
@@ -88,19 +89,22 @@ def run_notebook(
     seconds = time.monotonic() - start
     if status != 0:
         raise NotebookFailed(_keep_failed(notebook.stem, partial, _failed(executed), status))
+    try:
+        tidy(partial, notebook)
+    except ValueError as error:
+        os.replace(partial, _failed(executed))
+        copy = os.path.relpath(_failed(executed))
+        raise NotebookFailed(f"{notebook.stem}: {error}; it is {copy}") from error
     os.replace(partial, executed)
     check()
     after = _written(experiment)
     folder = paths.results_folder(experiment)
+    written = [name for name in sorted(after) if after[name] != before.get(name)]
+    written.append(executed.relative_to(folder).as_posix())
     record = {
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
-        "notebook": files.sha256(executed),
-        "outputs": {
-            name: files.sha256(folder / name)
-            for name in sorted(after)
-            if after[name] != before.get(name)
-        },
+        "outputs": {name: files.sha256(folder / name) for name in written},
     }
     files.write_atomically(
         _record_path(experiment, notebook.stem), json.dumps(record, indent=2) + "\n"
@@ -260,8 +264,10 @@ def fresh_record(experiment, name, current):
     folder = paths.results_folder(experiment)
     try:
         record = json.loads(_record_path(experiment, name).read_text())
-        outputs = record["outputs"] | {f"notebooks/{name}.ipynb": record["notebook"]}
-        stand = all(files.sha256(folder / file) == sha for file, sha in outputs.items())
+        outputs = record["outputs"]
+        stand = f"notebooks/{name}.ipynb" in outputs and all(
+            files.sha256(folder / file) == sha for file, sha in outputs.items()
+        )
     except (FileNotFoundError, ValueError, KeyError):
         return None
     return record if stand and record["fingerprint"] == current else None
