@@ -13,8 +13,9 @@ from sklearn.cluster import KMeans
 import lib
 from lib.clustering import initial_centers, label, ordered
 from lib.engine import FEW, BinnedWeights, DevicePasses
-from lib.lloyd import TextbookCells, lloyd
+from lib.lloyd import lloyd
 from lib.study.experiment.data import load_convolutions
+from lib.study.experiment.textbook import TextbookCells
 
 EVERY = pytest.mark.parametrize("init", lib.INITIALIZATIONS)
 relaxed = settings(

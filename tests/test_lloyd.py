@@ -10,7 +10,8 @@ from lib.engine.binned import BinnedWeights
 from lib.engine.keys import thresholds
 from lib.engine.ordered import SortedWeights
 from lib.engine.passes import Passes
-from lib.lloyd import TextbookCells, lloyd, lloyd_in_order, revised
+from lib.lloyd import lloyd, lloyd_in_order, revised
+from lib.study.experiment.textbook import TextbookCells
 
 settings.register_profile(  # compiling takes seconds, and every run tries the same examples
     "core",

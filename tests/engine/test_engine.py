@@ -12,7 +12,8 @@ from lib.clustering import ordered
 from lib.engine import BinnedWeights, DevicePasses, Passes, SortedWeights
 from lib.engine import passes as of_processor
 from lib.engine.keys import bits_of, keys_of, thresholds
-from lib.lloyd import TextbookCells, lloyd, lloyd_in_order
+from lib.lloyd import lloyd, lloyd_in_order
+from lib.study.experiment.textbook import TextbookCells
 
 TINY, LARGEST = np.float32(1e-45), np.finfo(np.float32).max
 

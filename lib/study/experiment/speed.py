@@ -14,9 +14,10 @@ from sklearn.cluster import KMeans
 from ...clustering import Prepared, flat_array, initial_centers, ordered
 from ...engine import FEW
 from ...initialization import named
-from ...lloyd import TextbookCells, lloyd, lloyd_in_order
+from ...lloyd import lloyd, lloyd_in_order
 from .evaluation import Setting
 from .progress import progress
+from .textbook import TextbookCells
 
 NEAR_OPTIMAL = 1.01
 TIMED_ITERATIONS = 10
