@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from .engine import FEW, BinnedWeights, SortedWeights, has_bins, passes_over, threads
+from .engine import (
+    FEW,
+    LeafWeights,
+    OrderedWeights,
+    SortedWeights,
+    has_leaves,
+    passes_over,
+    threads,
+)
 from .engine.keys import thresholds
 from .engine.passes import count_sound
 from .initialization import named
@@ -181,7 +189,7 @@ def cluster(
     seed : int, default 0
         Read by the random initializations.
     sample_weight : array of the shape of `weights`, optional
-        Importance of each weight: finite, not negative, not all zero. By default 1 each.
+        How much each weight counts: finite, not negative, not all zero. By default 1 each.
 
     Returns
     -------
@@ -194,11 +202,10 @@ def cluster(
 
     Notes
     -----
-    Sums are in float64. O(k log n) an iteration; before and after it a pass over the weights puts
-    them in order, and one writes the labels: of more than a million 16- or 32-bit floats by the
-    bins of their bits, where they are, on the processor or a CUDA device; of fewer, and of float64,
-    by sorting them on the processor. Loops are compiled at their first call, which takes seconds,
-    and kept on disk.
+    Sums are in float64. O(k log n) an iteration. First the weights are put in order: up to a
+    million, and all in float64, are sorted on the processor; more of 16 or 32 bits are tallied by
+    leaves (`lib.engine`) on the device that has them. At the end one pass writes the labels. Loops
+    are compiled at their first call, which takes seconds, and kept on disk.
 
     Examples
     --------
@@ -224,8 +231,8 @@ class Prepared:
     Parameters
     ----------
     weights, sample_weight
-        As of `cluster`. The weights must not change as long as the object is used: their labels
-        are looked up in them. Not for use by several threads at once.
+        As of `cluster`. The weights must not change while the object is used: it reads them again
+        for look-ups and labels. Not for use by several threads at once.
 
     Attributes
     ----------
@@ -244,8 +251,8 @@ class Prepared:
     def __init__(self, weights: Array, sample_weight: Array | None = None) -> None:
         self.weights = weights
         self.ordered = ordered(weights, sample_weight)
-        self._unranked = None
-        if len(self.ordered) < self.ordered.n_labels:  # importance 0: they have labels, but no rank
+        self._unranked = None  # positions of weights of sample weight 0: they have labels, no rank
+        if len(self.ordered) < self.ordered.n_labels:
             self._unranked = np.flatnonzero(_host(sample_weight) == 0)
 
     def cluster(
@@ -371,15 +378,15 @@ def flat_array(weights: Array) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(values).reshape(-1))
 
 
-def ordered(weights: Array, sample_weight: Array | None = None) -> SortedWeights | BinnedWeights:
-    """Weights in order, for any number of initializations and iterations; checks as `cluster`."""
+def ordered(weights: Array, sample_weight: Array | None = None) -> OrderedWeights:
+    """Ordered weights, for any number of initializations and iterations; checks as `cluster`."""
     on_device = torch.is_tensor(weights) and weights.is_cuda
     many = on_device or math.prod(getattr(weights, "shape", ())) > FEW
-    if many and has_bins(weights):
-        found = BinnedWeights(passes_over(weights, _importance(sample_weight, weights)))
+    if many and has_leaves(weights):
+        found = LeafWeights(passes_over(weights, _checked(sample_weight, weights)))
         if found.is_fine():
             return found
-    found = SortedWeights(flat_array(weights), _importance(sample_weight, weights))
+    found = SortedWeights(flat_array(weights), _checked(sample_weight, weights))
     for extreme in found[[0, len(found) - 1]]:
         if abs(extreme) > MAX_MAGNITUDE:
             raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
@@ -387,7 +394,7 @@ def ordered(weights: Array, sample_weight: Array | None = None) -> SortedWeights
 
 
 def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
-    """Initial centers for weights in order; float64, ascending, of shape (n_clusters,)."""
+    """Initial centers of ordered weights; float64, ascending, of shape (n_clusters,)."""
     given = callable(init)
     if isinstance(init, str):
         init = named(init).function
@@ -444,23 +451,23 @@ def _check_options(gamma, max_iter, tol):
         raise ValueError(f"tol={tol} must be finite and at least 0.")
 
 
-def _importance(sample_weight, weights):
+def _checked(sample_weight, weights):
     """`sample_weight` as a flat float64 array, or None."""
     if sample_weight is None:
         return None
     if torch.is_tensor(sample_weight):
         sample_weight = sample_weight.detach().cpu().double().numpy()
-    importance = np.asarray(sample_weight, dtype=np.float64)
-    if importance.shape != tuple(weights.shape):
+    mass = np.asarray(sample_weight, dtype=np.float64)
+    if mass.shape != tuple(weights.shape):
         raise ValueError(
-            f"sample_weight has shape {importance.shape}: expected {tuple(weights.shape)}, "
+            f"sample_weight has shape {mass.shape}: expected {tuple(weights.shape)}, "
             "that of the weights."
         )
-    importance = importance.reshape(-1)
-    sound, positive = np.sum(threads.run(count_sound, threads.split(importance)), axis=0)
-    if sound < len(importance):
-        bad = importance[~((importance >= 0) & np.isfinite(importance))][0]
+    mass = mass.reshape(-1)
+    sound, positive = np.sum(threads.run(count_sound, threads.split(mass)), axis=0)
+    if sound < len(mass):
+        bad = mass[~((mass >= 0) & np.isfinite(mass))][0]
         raise ValueError(f"sample_weight holds {bad}: it must be finite and not negative.")
     if not positive:
-        raise ValueError("sample_weight is 0 everywhere: give at least one weight importance.")
-    return importance
+        raise ValueError("sample_weight is 0 everywhere: give at least one weight more.")
+    return mass

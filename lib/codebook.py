@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .engine.lookup import look_up, sum_by_label
+from .engine.labels import reconstruct, sum_by_label
 
 
 class SharedWeight(nn.Module):
@@ -90,7 +90,7 @@ class _LookUp(torch.autograd.Function):
     def forward(ctx, centers, labels):
         ctx.save_for_backward(labels)
         ctx.n_clusters = len(centers)
-        weights = look_up(centers.detach().numpy(), labels.flatten().numpy())
+        weights = reconstruct(centers.detach().numpy(), labels.flatten().numpy())
         return torch.from_numpy(weights).view(labels.shape)
 
     @staticmethod

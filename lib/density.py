@@ -40,7 +40,7 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
 
     Parameters
     ----------
-    weights : array of shape (n,), or weights in order (`lib.engine`)
+    weights : array of shape (n,), or OrderedWeights
         Ascending, finite, at least two distinct values.
     sample_weight : float64 array of shape (n,), optional
         Positive, in the order of `weights`.
@@ -56,11 +56,12 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
     O(n_ranks log n).
     """
     weights = in_order(weights, sample_weight)
-    edges = weights.bounds(_logit_ranks(len(weights), n_ranks))[1]
+    edges = weights.value_bounds(_logit_ranks(len(weights), n_ranks))[1]
     edges = edges[np.append(True, edges[1:] > edges[:-1])]
     ends = weights.rank(edges, side="right")
     ends[0] = 0  # the first bin holds its left edge too
-    mass = np.diff(ends) if weights.masses is None else weights.ranges(ends[:-1], ends[1:])[:, 0]
+    weighted = weights.known_sample_weight is not None
+    mass = weights.ranges(ends[:-1], ends[1:])[:, 0] if weighted else np.diff(ends)
     return Density(edges, mass / mass.sum())
 
 

@@ -4,7 +4,7 @@ All functions have the same signature; each docstring says which arguments the f
 
 Parameters
 ----------
-weights : array of shape (n,), or weights in order (`lib.engine`)
+weights : array of shape (n,), or OrderedWeights
     Ascending, finite, with at least `n_clusters` distinct values.
 n_clusters : int
 sample_weight : float64 array of shape (n,), optional

@@ -28,7 +28,7 @@ class Path(NamedTuple):
     converged : bool
         False only when `max_iter` ended the iteration.
     splits_tried : int64 array of shape (n_iter + 1,)
-        Number of passes over the weights that revision took.
+        Number of times so far that revision tried to split cells.
     """
 
     centers: np.ndarray
@@ -44,16 +44,16 @@ class Path(NamedTuple):
 
 
 def lloyd_in_order(weights, centers, *, revise=False, max_iter=None, tol=0.0):
-    """As `lloyd`, over weights in order: SortedWeights or BinnedWeights of `lib.engine`.
-
-    O(k log n) an iteration.
-    """
+    """As `lloyd`, over OrderedWeights of `lib.engine`; O(k log n) an iteration."""
     options = (bool(revise), -1 if max_iter is None else max_iter, float(tol))
     while True:
-        found = iterate(weights.order, weights.masses, centers, *options)
-        if not weights.look_up():  # the path asked for nothing that was not known
-            centers, bounds, log, converged = found
-            return Path(centers, np.diff(bounds), log[:, 0], converged, log[:, 1].astype(np.int64))
+        found = iterate(weights.tables, weights.known_sample_weight, centers, *options)
+        if not weights.look_up():  # nothing was provisional
+            centers, cell_starts, steps, converged = found
+            history, splits_tried = steps.T
+            return Path(
+                centers, np.diff(cell_starts), history, converged, splits_tried.astype(np.int64)
+            )
 
 
 def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):

@@ -28,7 +28,7 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
 
     Parameters
     ----------
-    weights : array of shape (n,), or weights in order (`lib.engine`)
+    weights : array of shape (n,), or OrderedWeights
         Ascending, finite.
     n_clusters : int
         At most 1024, and the number of distinct weights.

@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from .clustering import check_n_clusters, cluster
 from .codebook import Channels, SharedWeight
-from .engine import threads
+from .engine import FEW, threads
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -305,10 +304,13 @@ def _cluster_all(weights, numbers, channels, progress, options):
         except (TypeError, ValueError) as error:
             raise type(error)(f"layer {name!r}: {error}") from error
 
-    # Layers side by side, since sorts and loops leave cores idle; short rows are mostly Python.
-    workers = 1 if any(channels.values()) else threads.n_threads()
-    with bar, ThreadPoolExecutor(workers) as pool:
-        return dict(zip(weights, pool.map(run, weights), strict=True))
+    # Small layers run side by side, since sorts and loops use one core. Passes over a large layer
+    # use all cores, and short rows are mostly Python.
+    alone = [name for name in weights if channels[name] or weights[name].numel() > FEW]
+    together = [name for name in weights if name not in alone]
+    with bar:
+        found = dict(zip(together, threads.run(run, together), strict=True))
+        return found | {name: run(name) for name in alone}
 
 
 def _array(weight):

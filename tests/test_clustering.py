@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 
 import lib
 from lib.clustering import initial_centers, label, ordered
-from lib.engine import FEW, BinnedWeights, DevicePasses
+from lib.engine import FEW, DevicePasses, LeafWeights
 from lib.lloyd import lloyd
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.textbook import TextbookCells
@@ -333,7 +333,7 @@ def test_labels_of_the_passes_on_a_device(n_clusters):
     weights = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     centers = np.sort(weights[:n_clusters].double().numpy())
     centers[1] = centers[0]
-    found = label(BinnedWeights(DevicePasses(weights)), centers)
+    found = label(LeafWeights(DevicePasses(weights)), centers)
     assert torch.is_tensor(found)
     assert found.dtype == (torch.uint8 if n_clusters <= 256 else torch.uint16)
     np.testing.assert_array_equal(found.numpy(), label(ordered(weights), centers))

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib import clustering
-from lib.engine.binned import BinnedWeights
 from lib.engine.keys import thresholds
-from lib.engine.ordered import SortedWeights
+from lib.engine.leaves import LeafWeights
 from lib.engine.passes import Passes
+from lib.engine.sorted import SortedWeights
 from lib.lloyd import lloyd, lloyd_in_order, revised
 from lib.study.experiment.textbook import TextbookCells
 
@@ -73,7 +73,7 @@ def orders(weights, sample_weight=None):
     yield SortedWeights(weights, sample_weight)
     single = weights.astype(np.float32)
     if (single == weights).all():
-        yield BinnedWeights(Passes(single.view(np.uint32), "float32", sample_weight))
+        yield LeafWeights(Passes(single.view(np.uint32), "float32", sample_weight))
 
 
 def label(weights, centers):

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from ..clustering import Prepared
 from ..codebook import SharedWeight
-from ..engine.lookup import rounded
+from ..engine.labels import rounded
 from ..sharing import install, shared_parameters, weight_of
 
 WARM_UP_STEPS = 10

@@ -1,7 +1,8 @@
-"""Keys: integers in the order of the floats that they stand for.
+"""Keys and ordinals: integers in the order of the floats that they stand for.
 
-A float's bits, read as an integer, ascend with its magnitude. Its key is that integer, reflected
-for negative floats, so that keys ascend with the floats; -0.0 comes just before 0.0.
+A float's bits, read as an integer, ascend with its magnitude. Its *key* is that integer, reflected
+for negative floats, so that keys ascend with the floats; -0.0 comes just before 0.0. Its *ordinal*
+is the key as a signed integer: 0 for 0.0, -1 for -0.0.
 """
 
 import numpy as np
@@ -40,7 +41,7 @@ def bits_of(keys):
 def key_of(bits, top):
     """Key of a float's bits, both uint64: these flipped, or the sign alone if positive.
 
-    `top` is the sign's place.
+    `top` is the number of the sign's bit.
     """
     flipped = bits ^ ((np.uint64(0) - (bits >> top)) | (np.uint64(1) << top))
     return flipped & ((np.uint64(2) << top) - np.uint64(1))
@@ -66,12 +67,12 @@ def thresholds(centers, dtype):
     centers : float64 array of shape (k,)
         Ascending and distinct.
     dtype : NumPy dtype
-        float32 or float64: the grid that the weights lie on.
+        float32 or float64: the weights' own.
 
     Returns
     -------
     array of shape (k - 1,) and that dtype
-        Infinite where no finite weight is.
+        Infinite where a cell is above all finite weights.
     """
     found = np.empty(len(centers) - 1, dtype)
     _thresholds(centers, found)
@@ -86,27 +87,26 @@ def _thresholds(centers, found):
 
 @inner
 def _first_nearer(low, high, single):
-    """Bisection over the places of all floats in order, from -inf to inf.
+    """Bisection over the ordinals of all floats, from -inf to inf.
 
-    A place is a float's bits as a signed integer, reflected where negative. `nearer` is monotone,
-    so that labels by thresholds are those of the nearest center.
+    `nearer` is monotone, so that labels by thresholds are those of the nearest center.
     """
-    place = np.int64(0x7F800000 if single else 0x7FF0000000000000)
-    before = -1 - place
-    while before + 1 != place:
-        middle = (place & before) + ((place ^ before) >> 1)  # their mean, without overflow
+    ordinal = np.int64(0x7F800000 if single else 0x7FF0000000000000)
+    before = -1 - ordinal
+    while before + 1 != ordinal:
+        middle = (ordinal & before) + ((ordinal ^ before) >> 1)  # their mean, without overflow
         if nearer(_float_at(middle, single), low, high):
-            place = middle
+            ordinal = middle
         else:
             before = middle
-    return _float_at(place, single)
+    return _float_at(ordinal, single)
 
 
 @inner
-def _float_at(place, single):
-    """The float32 or float64 at a place, as float64."""
+def _float_at(ordinal, single):
+    """The float32 or float64 of an ordinal, as float64."""
     if single:
-        bits = np.uint32(place ^ 0x7FFFFFFF if place < 0 else place)
+        bits = np.uint32(ordinal ^ 0x7FFFFFFF if ordinal < 0 else ordinal)
         return np.float64(bits.view(np.float32))
-    long = np.int64(place ^ 0x7FFFFFFFFFFFFFFF if place < 0 else place)
+    long = np.int64(ordinal ^ 0x7FFFFFFFFFFFFFFF if ordinal < 0 else ordinal)
     return long.view(np.float64)

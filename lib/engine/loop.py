@@ -1,26 +1,29 @@
-"""`lib.lloyd` over weights in order, compiled: an iteration is k searches and sums of ranges.
+"""Lloyd's iteration over ordered weights, compiled: k searches and k sums of ranges.
 
-Step by step this is what `lib.lloyd.lloyd` does with all weights at hand, and tests hold both to
-the same path. Compiled, since an iteration takes less than Python's calls around it.
+Each step is that of `lib.lloyd.lloyd`, and tests hold both to the same path. It is compiled since
+an iteration takes less time than Python's calls around it.
 """
 
 import numpy as np
 
 from .compiled import inner, kernel
-from .ranges import add_range, all_known, rank
+from .tables import add_range, all_known, rank
+
+CAPACITY = 16  # steps that fit before their array grows
 
 
 @kernel
-def iterate(order, masses, centers, revise, max_iter, tol):
+def iterate(tables, sample_weight, centers, revise, max_iter, tol):
     """Iterate assignment and means from the given centers.
 
-    The result is a guess where leaves had to be guessed at: they are then marked as looked into.
+    The result is provisional if a boundary fell inside a leaf that is not loaded: `needed` then
+    marks the leaf, for a rerun after a look-up.
 
     Parameters
     ----------
-    order : Sorted or Leaves
-    masses : float64 array, or None
-        Of the weights or, with leaves, of the members.
+    tables : SortedTables or LeafTables
+    sample_weight : float64 array, or None
+        `known_sample_weight` of the ordered weights.
     centers : float64 array of shape (k,)
         Ascending; not modified.
     revise, tol
@@ -30,80 +33,82 @@ def iterate(order, masses, centers, revise, max_iter, tol):
 
     Returns
     -------
-    centers, bounds : arrays of shape (k,) and (k + 1,)
-        Weights of the ranks bounds[j] to bounds[j + 1] - 1 belong to center j.
-    log : float64 array of shape (n_iter + 1, 2)
+    centers, cell_starts : arrays of shape (k,) and (k + 1,)
+        Weights of the ranks cell_starts[j] to cell_starts[j + 1] - 1 belong to center j.
+    steps : float64 array of shape (n_iter + 1, 2)
         Inertia of the initial centers and after each iteration, and the number of splits tried.
     converged : bool
     """
-    k, origin = len(centers), order.origin
+    k, origin = len(centers), tables.origin
     centers, sums, old = centers.copy(), np.zeros((k, 3)), np.empty(k)
-    bounds, before = np.empty(k + 1, np.int64), np.empty(k + 1, np.int64)
+    cell_starts, before = np.empty(k + 1, np.int64), np.empty(k + 1, np.int64)
     for j in range(k):
         old[j], before[j] = np.nan, -1
     before[k] = -1
-    _assign(order, masses, centers, old, bounds, before, sums)
-    log = np.zeros((16, 2))  # inertia, and splits tried
-    log[0, 0] = _inertia(sums, centers, origin)
+    _assign(tables, sample_weight, centers, old, cell_starts, before, sums)
+    steps = np.zeros((CAPACITY, 2))  # inertia, and splits tried
+    steps[0, 0] = _inertia(sums, centers, origin)
     n_iter, converged = 0, False
     while not converged and n_iter != max_iter:
         n_iter += 1
-        if n_iter == len(log):
-            log = _longer(log)
-        centers, old, bounds, before = old, centers, before, bounds
+        if n_iter == len(steps):
+            steps = _longer(steps)
+        centers, old, cell_starts, before = old, centers, before, cell_starts
         _means(sums, old, origin, centers)
-        log[n_iter, 1] = log[n_iter - 1, 1]
-        if revise and _revise(order, masses, centers, before, sums):
-            log[n_iter, 1] += 1
+        steps[n_iter, 1] = steps[n_iter - 1, 1]
+        if revise and _revise(tables, sample_weight, centers, before, sums):
+            steps[n_iter, 1] += 1
         _sort(centers)
-        moved = _assign(order, masses, centers, old, bounds, before, sums)
-        log[n_iter, 0] = _inertia(sums, centers, origin)
-        fall = log[n_iter - 1, 0] - log[n_iter, 0]
+        moved = _assign(tables, sample_weight, centers, old, cell_starts, before, sums)
+        steps[n_iter, 0] = _inertia(sums, centers, origin)
+        fall = steps[n_iter - 1, 0] - steps[n_iter, 0]
         revise = revise and fall > 0
-        converged = not moved or (tol > 0 and fall <= tol * log[n_iter - 1, 0])
-        if fall <= 0 and not all_known(order):
-            break  # guesses need not settle: look up first what they were about
-    return centers, bounds, log[: n_iter + 1], converged
+        converged = not moved or (tol > 0 and fall <= tol * steps[n_iter - 1, 0])
+        if fall <= 0 and not all_known(tables):
+            break  # provisional steps need not settle: load first what they needed
+    return centers, cell_starts, steps[: n_iter + 1], converged
 
 
 @inner
-def _longer(log):
-    longer = np.zeros((2 * len(log), 2))
-    for i in range(len(log)):
-        longer[i, 0], longer[i, 1] = log[i, 0], log[i, 1]
+def _longer(steps):
+    longer = np.zeros((2 * len(steps), 2))
+    for i in range(len(steps)):
+        longer[i, 0], longer[i, 1] = steps[i, 0], steps[i, 1]
     return longer
 
 
 @inner
-def _assign(order, masses, centers, old, bounds, before, sums):
-    """Bounds of the cells, and their sums; whether any moved.
+def _assign(tables, sample_weight, centers, old, cell_starts, before, sums):
+    """Find where the cells start, and their sums; whether any cell changed.
 
-    Of equal centers only the first has a cell.
-    What `old` centers and the bounds `before` had in common with these is not computed again.
+    Of equal centers only the first has a cell. Where `old` centers and the starts `before` are the
+    same as these, nothing is computed again.
     """
     k, last, moved = len(centers), 0, False
-    bounds[0], bounds[k] = 0, before[k] if before[k] >= 0 else rank(order, np.inf, np.inf)
+    cell_starts[0], cell_starts[k] = 0, before[k]
+    if before[k] < 0:
+        cell_starts[k] = rank(tables, np.inf, np.inf)
     for j in range(1, k):
-        bounds[j] = bounds[k]
+        cell_starts[j] = cell_starts[k]
         if centers[j] > centers[last]:
             if last == j - 1 and centers[j - 1] == old[j - 1] and centers[j] == old[j]:
-                bounds[j] = before[j]
+                cell_starts[j] = before[j]
             else:
-                bounds[j] = rank(order, centers[last], centers[j])
+                cell_starts[j] = rank(tables, centers[last], centers[j])
             last = j
     for j in range(k - 1, -1, -1):
-        if bounds[j] > bounds[j + 1]:  # an empty cell starts where the next one does
-            bounds[j] = bounds[j + 1]
-        if bounds[j] != before[j] or bounds[j + 1] != before[j + 1]:
+        if cell_starts[j] > cell_starts[j + 1]:  # an empty cell starts where the next one does
+            cell_starts[j] = cell_starts[j + 1]
+        if cell_starts[j] != before[j] or cell_starts[j + 1] != before[j + 1]:
             moved = True
             sums[j, 0] = sums[j, 1] = sums[j, 2] = 0.0
-            add_range(order, masses, bounds[j], bounds[j + 1], sums[j])
+            add_range(tables, sample_weight, cell_starts[j], cell_starts[j + 1], sums[j])
     return moved
 
 
 @inner
 def _means(sums, otherwise, origin, means):
-    """Mean of each cell, or of its part; `otherwise` where it is empty."""
+    """Mean of each set of weights; `otherwise` where it is empty."""
     for j in range(len(means)):
         means[j] = origin + sums[j, 1] / sums[j, 0] if sums[j, 0] > 0 else otherwise[j]
 
@@ -129,9 +134,9 @@ def _between(mass_a, mean_a, mass_b, mean_b):
 
 
 @inner
-def _revise(order, masses, means, bounds, sums):
-    """Free one center where another cell needs it more: changes the means; whether it tried."""
-    k, origin = len(means), order.origin
+def _revise(tables, sample_weight, means, cell_starts, sums):
+    """Free one center where another cell needs it more, in `means`; whether a split was tried."""
+    k, origin = len(means), tables.origin
     freed, cost = -1, np.inf
     for j in range(k):
         if sums[j, 0] == 0:
@@ -153,12 +158,12 @@ def _revise(order, masses, means, bounds, sums):
 
     lower, upper = np.zeros((k, 3)), np.empty((k, 3))
     for j in range(k):
-        end = rank(order, means[j], means[j])
-        if end < bounds[j]:
-            end = bounds[j]
-        elif end > bounds[j + 1]:
-            end = bounds[j + 1]
-        add_range(order, masses, bounds[j], end, lower[j])
+        end = rank(tables, means[j], means[j])
+        if end < cell_starts[j]:
+            end = cell_starts[j]
+        elif end > cell_starts[j + 1]:
+            end = cell_starts[j + 1]
+        add_range(tables, sample_weight, cell_starts[j], end, lower[j])
         for i in range(3):
             upper[j, i] = sums[j, i] - lower[j, i]
     low_mean, high_mean = np.empty(k), np.empty(k)

@@ -1,8 +1,4 @@
-"""Passes over unsorted weights, by their bits: what they hold, what a few of them are, labels.
-
-A *leaf* is what floats share that differ in their last bits alone, their *remainder*. Leaves and
-remainders are numbered so that they ascend with the floats; -0.0 stands just below 0.0.
-"""
+"""Passes over the bits of all weights: they tally leaves, gather members or write labels."""
 
 import functools
 
@@ -11,14 +7,15 @@ import numpy as np
 from . import threads
 from .compiled import kernel
 from .keys import bits_of, key_of
-from .ordered import label_floats
-from .radix import sort_keys
+from .labels import label_floats
+from .numbering import Slots, by_slot, by_value, leaf_numbers
+from .sorting import sort_along
 
-SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder
+SHIFT = {"float32": 12, "float16": 0, "bfloat16": 0}  # bits of a remainder (docs/measure_engine.py)
 INFINITE = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # bits of infinity
 COUNT = 38  # a tally holds the count above this bit and the sum of remainders below
-FEW_KEYS = 32  # comparing with each is faster than tables of leaves
-SEVERAL = 0xFFFF  # the cut of a leaf that several thresholds cut
+FEW_KEYS = 32  # comparing with each is faster than tables of leaves (docs/measure_engine.py)
+SEVERAL = 0xFFFF  # the cut of a leaf that several thresholds divide
 
 
 class Passes:
@@ -30,7 +27,7 @@ class Passes:
         Of the floats, in any order. Kept, not copied, not modified.
     kind : {"float32", "float16", "bfloat16"}
     sample_weight : float array of shape (n,), optional
-        Weights of importance 0 are labelled, and otherwise left out.
+        Weights of sample weight 0 are labelled, and otherwise left out.
     """
 
     def __init__(self, bits, kind="float32", sample_weight=None):
@@ -40,71 +37,73 @@ class Passes:
         self.parts = threads.parts(len(bits))
 
     def tally(self):
-        """Leaves that hold weights; sums of their mass, mass * remainder, mass * remainder ** 2.
+        """Leaves that hold weights, and sums over each.
 
         Returns
         -------
-        leaves : int64 array of shape (m,)
-            Ascending.
+        numbers : int64 array of shape (m,)
+            Leaf numbers, ascending.
         counts, totals, squares : int64 arrays of shape (m,)
-            Of mass 1 each.
-        masses : float64 array of shape (3, m), or None
-            With the sample weights as masses.
+            Number of weights; sums of their remainders, and of the squares of these.
+        weighted : float64 array of shape (3, m), or None
+            The same sums, each weight counted by its sample weight.
         """
-        weighted = self.sample_weight is not None
 
         def of_part(part):
-            packed, masses = np.zeros(2 * self.n_leaves, np.uint64), None
-            if weighted:
-                masses = np.zeros((self.n_leaves, 3))
-            mass = self.sample_weight[part] if weighted else None
+            packed, weighted, sample_weight = np.zeros(2 * self.n_leaves, np.uint64), None, None
+            if self.sample_weight is not None:
+                weighted, sample_weight = np.zeros((self.n_leaves, 3)), self.sample_weight[part]
             infinite = INFINITE[self.kind]
-            tally(self.bits[part], mass, self.top, self.shift, infinite, packed, masses)
-            return packed, masses
+            tally(self.bits[part], sample_weight, self.top, self.shift, infinite, packed, weighted)
+            return packed, weighted
 
-        packed, masses = zip(*threads.run(of_part, self.parts), strict=True)
+        packed, weighted = zip(*threads.run(of_part, self.parts), strict=True)
         packed = [tallies.reshape(-1, 2) for tallies in packed]
         found = np.flatnonzero(functools.reduce(np.bitwise_or, [part[:, 0] for part in packed]))
-        negative = np.searchsorted(found, self.n_leaves // 2)  # where the sign's bit is set
-        self.found = np.concatenate([found[negative:][::-1], found[:negative]])  # by their bits
-        leaves = _in_order(self.found, self.n_leaves)
-        sums = sum(_unpacked(tallies[self.found]) for tallies in packed)
-        return leaves, *sums, sum(m[self.found] for m in masses).T if weighted else None
+        self.slots = by_value(Slots(found), self.n_leaves)
+        sums = sum(_unpacked(tallies[self.slots]) for tallies in packed)
+        if self.sample_weight is not None:
+            weighted = sum(sums[self.slots] for sums in weighted).T
+        else:
+            weighted = None
+        return leaf_numbers(self.slots, self.n_leaves), *sums, weighted
 
     def gather(self, chosen):
-        """Remainders of the weights of chosen leaves, and their masses: leaf by leaf, ascending.
+        """Remainders of the weights of chosen leaves, and their sample weights, ascending.
 
         Parameters
         ----------
         chosen : int64 array of shape (c,)
-            Positions among the leaves that hold weights.
+            Indices among the leaves that hold weights.
 
         Returns
         -------
         members : uint16 array
-        masses : float array, or None
+        sample_weight : float array, or None
         """
         wanted = np.zeros(self.n_leaves, bool)
-        wanted[self.found[chosen]] = True
+        wanted[self.slots[chosen]] = True
 
         def of_part(part):
-            keys, masses = np.empty(part.stop - part.start, np.uint32), None  # touched as needed
+            keys = np.empty(part.stop - part.start, np.uint32)  # its pages are touched as needed
+            theirs, sample_weight = None, None
             if self.sample_weight is not None:
-                masses = np.empty(len(keys))
-            mass = None if masses is None else self.sample_weight[part]
-            number = gather(self.bits[part], mass, self.top, self.shift, wanted, keys, masses)
-            return keys[:number], None if masses is None else masses[:number]
+                theirs, sample_weight = np.empty(len(keys)), self.sample_weight[part]
+            bits = self.bits[part]
+            number = gather(bits, sample_weight, self.top, self.shift, wanted, keys, theirs)
+            return keys[:number], None if theirs is None else theirs[:number]
 
-        keys, masses = zip(*threads.run(of_part, self.parts), strict=True)
+        keys, theirs = zip(*threads.run(of_part, self.parts), strict=True)
         keys, rest = np.concatenate(keys), np.uint32((1 << self.shift) - 1)
-        masses = None if self.sample_weight is None else np.concatenate(masses)
-        keys, along = sort_keys(keys, masses)
-        return (keys & rest).astype(np.uint16), None if masses is None else along
+        if self.sample_weight is None:
+            return (np.sort(keys) & rest).astype(np.uint16), None
+        keys, theirs = sort_along(keys, np.concatenate(theirs))
+        return (keys & rest).astype(np.uint16), theirs
 
     def label(self, keys, dtype):
         """Number of keys at or below that of each weight, of the given dtype.
 
-        `keys` are int64, ascending: a leaf times 2 ** shift, plus a remainder.
+        `keys` are int64, ascending.
         """
         labels = np.empty(self.n_labels, dtype)
         parts = threads.parts(len(labels), at_most=1 << 20)
@@ -114,7 +113,7 @@ class Passes:
             threads.run(lambda part: label_floats(floats[part], cuts, labels[part]), parts)
             return labels
         base, cuts = label_tables(keys, self.shift, self.n_leaves, dtype)
-        base, cuts = _by_bits(base), _by_bits(cuts)
+        base, cuts = by_slot(base), by_slot(cuts)
         threads.run(
             lambda part: label(
                 self.bits[part], self.top, self.shift, base, cuts, keys, labels[part]
@@ -125,118 +124,108 @@ class Passes:
 
 
 def label_tables(keys, shift, n_leaves, dtype):
-    """What labels the weights of each leaf: the label of its start, and where the next begins.
+    """Tables by leaf number: the label at a leaf's start, and the remainder at which it rises.
 
-    `cuts` are remainders: past the last where no key parts the leaf, `SEVERAL` where some do.
+    The second, `cuts`, is past the last remainder where no key divides the leaf, and `SEVERAL`
+    where several do.
     """
     ends = np.minimum(-(-keys >> shift), n_leaves)
     base = np.repeat(
         np.arange(len(keys) + 1).astype(dtype), np.diff(ends, prepend=0, append=n_leaves)
     )
     cuts = np.full(n_leaves, 1 << shift, np.uint16)
-    parted = keys[keys & ((1 << shift) - 1) > 0]
-    cuts[parted >> shift] = parted & ((1 << shift) - 1)
-    leaves, counts = np.unique(parted >> shift, return_counts=True)
-    cuts[leaves[counts > 1]] = SEVERAL
+    dividing = keys[keys & ((1 << shift) - 1) > 0]
+    cuts[dividing >> shift] = dividing & ((1 << shift) - 1)
+    numbers, counts = np.unique(dividing >> shift, return_counts=True)
+    cuts[numbers[counts > 1]] = SEVERAL
     return base, cuts
 
 
 def _unpacked(tallies):
-    """Counts and sums of one part, int64 of shape (3, m): those of all overflow while packed."""
+    """Counts and sums of one part, int64 of shape (3, m); sums of all overflow while packed."""
     both, squares = tallies.T
     return np.stack([both >> np.uint64(COUNT), both & np.uint64((1 << COUNT) - 1), squares]).astype(
         np.int64
     )
 
 
-def _in_order(leaves, n_leaves):
-    """Numbers that ascend with the floats, of leaves numbered by their bits."""
-    half = n_leaves // 2
-    return np.where(leaves < half, leaves + half, n_leaves - 1 - leaves)
-
-
-def _by_bits(table):
-    """A table of leaves that ascend with the floats, numbered by their bits instead."""
-    negative, positive = np.split(table, 2)
-    return np.concatenate([positive, negative[::-1]])
-
-
 @kernel
-def count_sound(importance):
-    """How many are finite and not negative, and how many are positive."""
+def count_sound(sample_weight):
+    """How many sample weights are finite and not negative, and how many are positive."""
     sound, positive = 0, 0
-    for i in range(len(importance)):
-        sound += (importance[i] >= 0) & (importance[i] < np.inf)
-        positive += importance[i] > 0
+    for i in range(len(sample_weight)):
+        sound += (sample_weight[i] >= 0) & (sample_weight[i] < np.inf)
+        positive += sample_weight[i] > 0
     return sound, positive
 
 
 @kernel
-def tally(bits, mass, top, shift, infinite, packed, masses):
-    """Count the weights of each leaf and sum their remainders and the squares of those.
+def tally(bits, sample_weight, top, shift, infinite, packed, weighted):
+    """Count the weights of each leaf, and sum their remainders and the squares of these.
 
-    Integers add up exactly, in any order, so that the sums do not depend on the number of threads.
+    Integers add up exactly in any order, so that the sums do not depend on the number of threads.
 
     Parameters
     ----------
     bits : uint16 or uint32 array of shape (n,)
         At most 2 ** 25 weights.
-    mass : float64 array of shape (n,), or None
-        Weights of mass 0 are left out, unless they are not finite.
+    sample_weight : float64 array of shape (n,), or None
+        Sample weights. Weights of 0 are left out, unless they are not finite.
     top, shift, infinite : int
-        The sign's bit, the bits of a remainder, and those of infinity.
+        The sign's bit, the number of a remainder's bits, and the bits of infinity.
     packed : uint64 array of shape (2 * n_leaves,)
-        Added to: count and sum in one, and sum of squares. Leaves are numbered by their bits.
-    masses : float64 array of shape (n_leaves, 3), or None
-        Added to: mass, mass * remainder and mass * remainder ** 2.
+        By slot; added to: count and sum in one word, and sum of squares.
+    weighted : float64 array of shape (n_leaves, 3), or None
+        By slot; added to: sums of the sample weights, of these times the remainders, and of these
+        times the squares of the remainders.
     """
     top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
     one, infinite = np.uint64(1) << np.uint64(COUNT), np.uint64(infinite)
     magnitude = (np.uint64(1) << top) - np.uint64(1)
     for i in range(len(bits)):
         word = np.uint64(bits[i])
-        if mass is not None:  # noqa: SIM102  # Numba leaves out what follows only then
-            if mass[i] == 0 and (word & magnitude) < infinite:
+        if sample_weight is not None:  # noqa: SIM102  # Numba compiles no branch on a None
+            if sample_weight[i] == 0 and (word & magnitude) < infinite:
                 continue
-        leaf, remainder = word >> shift, key_of(word, top) & rest
-        packed[leaf << np.uint64(1)] += one + remainder
-        packed[(leaf << np.uint64(1)) + np.uint64(1)] += remainder * remainder
-        if masses is not None:
-            moment = mass[i] * np.float64(remainder)
-            masses[leaf, 0] += mass[i]
-            masses[leaf, 1] += moment
-            masses[leaf, 2] += moment * np.float64(remainder)
+        slot, remainder = word >> shift, key_of(word, top) & rest
+        packed[slot << np.uint64(1)] += one + remainder
+        packed[(slot << np.uint64(1)) + np.uint64(1)] += remainder * remainder
+        if weighted is not None:
+            moment = sample_weight[i] * np.float64(remainder)
+            weighted[slot, 0] += sample_weight[i]
+            weighted[slot, 1] += moment
+            weighted[slot, 2] += moment * np.float64(remainder)
 
 
 @kernel
-def gather(bits, mass, top, shift, wanted, keys, masses):
-    """Write keys and masses of the weights of wanted leaves; how many there are with a mass.
+def gather(bits, sample_weight, top, shift, wanted, keys, theirs):
+    """Write keys and sample weights of the weights of wanted leaves; how many there are.
 
-    `wanted` is bool of shape (n_leaves,), numbered by their bits.
+    `wanted` is bool of shape (n_leaves,), by slot. Weights of sample weight 0 are left out.
     """
     top, shift, number = np.uint64(top), np.uint64(shift), 0
     for i in range(len(bits)):
         word = np.uint64(bits[i])
         if wanted[word >> shift]:
             keys[number] = key_of(word, top)
-            if mass is not None:
-                masses[number] = mass[i]
-                number -= mass[i] == 0
+            if sample_weight is not None:
+                theirs[number] = sample_weight[i]
+                number -= sample_weight[i] == 0
             number += 1
     return number
 
 
 @kernel
 def label(bits, top, shift, base, cuts, keys, labels):
-    """Number of keys at or below that of each weight; `base` and `cuts` are numbered by bits."""
+    """Number of keys at or below that of each weight; `base` and `cuts` are by slot."""
     top, shift, rest = np.uint64(top), np.uint64(shift), np.uint64((1 << shift) - 1)
     for i in range(len(bits)):
         word = np.uint64(bits[i])
-        leaf, key = word >> shift, key_of(word, top)
-        if cuts[leaf] == SEVERAL:
+        slot, key = word >> shift, key_of(word, top)
+        if cuts[slot] == SEVERAL:
             number = 0
             while number < len(keys) and keys[number] <= np.int64(key):
                 number += 1
             labels[i] = number
         else:
-            labels[i] = base[leaf] + ((key & rest) >= cuts[leaf])
+            labels[i] = base[slot] + ((key & rest) >= cuts[slot])

@@ -1,12 +1,15 @@
-"""Compiled loops over parts of an array, on all cores.
+"""The process's one pool of threads.
 
 The kernels are compiled without Numba's own parallelism: that takes several times as long to
-compile, and forking after it has started threads is an error. They release the GIL instead.
+compile, and a process must not fork after Numba has started threads. They release the GIL instead.
 """
 
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+
+_inside = threading.local()  # has `worker` in the pool's own threads
 
 
 @functools.cache
@@ -18,21 +21,37 @@ def n_threads():
 
 
 def parts(n, at_most=1 << 25, at_least=1 << 16):
-    """Slices that cover `n` elements, a multiple of the cores in number where that pays."""
+    """Slices that cover `n` elements; their number is a multiple of the cores where that pays."""
     cores = max(1, min(n_threads(), n // at_least))
     number = cores * -(-n // (cores * at_most))
     return [slice(n * i // number, n * (i + 1) // number) for i in range(number)]
 
 
 def split(array):
-    """The same of an array: views of it."""
+    """Views of the parts of an array."""
     return [array[part] for part in parts(len(array))]
 
 
 def run(function, *columns):
-    """Results of a function for each row of arguments, in order."""
+    """Results of a function for each row of arguments, in order.
+
+    Calls from inside the pool run in the caller's thread. So no thread of the pool ever waits for
+    another, and nested calls cannot deadlock.
+    """
     rows = list(zip(*columns, strict=True))
-    if len(rows) == 1 or n_threads() == 1:
+    if len(rows) == 1 or n_threads() == 1 or hasattr(_inside, "worker"):
         return [function(*row) for row in rows]
-    with ThreadPoolExecutor(n_threads()) as pool:
-        return list(pool.map(function, *columns))
+    return list(_pool().map(function, *columns))
+
+
+@functools.cache
+def _pool():
+    return ThreadPoolExecutor(n_threads(), "lib", initializer=_mark)
+
+
+def _mark():
+    _inside.worker = True
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -9,7 +9,7 @@ from test_lloyd import assert_same
 
 import lib
 from lib.clustering import ordered
-from lib.engine import BinnedWeights, DevicePasses, Passes, SortedWeights
+from lib.engine import DevicePasses, LeafWeights, Passes, SortedWeights
 from lib.engine import passes as of_processor
 from lib.engine.keys import bits_of, keys_of, thresholds
 from lib.lloyd import lloyd, lloyd_in_order
@@ -43,7 +43,7 @@ EVERY = pytest.mark.parametrize(
 
 
 def binned(weights, sample_weight=None):
-    return BinnedWeights(Passes(weights.view(np.uint32), "float32", sample_weight))
+    return LeafWeights(Passes(weights.view(np.uint32), "float32", sample_weight))
 
 
 @EVERY
@@ -126,7 +126,7 @@ def test_labels_count_the_thresholds_below(weights):
 def test_half_precision_is_as_its_float32(kind):
     tensor = torch.randn(5000, generator=torch.Generator().manual_seed(0)) / 50
     half = tensor.to(getattr(torch, kind))
-    order = BinnedWeights(Passes(half.view(torch.int16).numpy().view(np.uint16), kind))
+    order = LeafWeights(Passes(half.view(torch.int16).numpy().view(np.uint16), kind))
     same = SortedWeights(half.float().numpy())
     ranks = np.arange(5000)
     np.testing.assert_array_equal(order[ranks], same[ranks])
@@ -143,7 +143,7 @@ def test_half_precision_is_as_its_float32(kind):
 def test_halves_of_importance_0_are_labelled_too(kind):
     half = torch.linspace(-1, 1, 201).to(getattr(torch, kind))
     importance = (np.arange(201) % 3 == 0).astype(np.float64)
-    order = BinnedWeights(Passes(half.view(torch.int16).numpy().view(np.uint16), kind, importance))
+    order = LeafWeights(Passes(half.view(torch.int16).numpy().view(np.uint16), kind, importance))
     cuts = np.float32([-np.inf, -0.655, 0.0, 0.123, np.inf])
     expected = np.searchsorted(cuts, half.float().numpy(), side="right")
     np.testing.assert_array_equal(order.label(cuts, np.uint8), expected)
@@ -155,7 +155,7 @@ def test_importance_goes_with_halves(kind):
     half = torch.from_numpy(rng.integers(-500, 500, 3000) / 64).to(getattr(torch, kind))
     importance = rng.uniform(0.5, 2, 3000)
     bits = half.view(torch.int16).numpy().view(np.uint16)
-    order = BinnedWeights(Passes(bits, kind, importance))
+    order = LeafWeights(Passes(bits, kind, importance))
     same = SortedWeights(half.float().numpy(), importance)
     np.testing.assert_array_equal(np.asarray(order), np.asarray(same))
     for weight in np.unique(same.weights)[::97]:
@@ -178,8 +178,8 @@ def test_what_is_not_finite_is_refused(bad):
         lambda: binned(weights),
         lambda: binned(weights, importance),
         lambda: SortedWeights(weights, importance),
-        lambda: BinnedWeights(DevicePasses(tensor)),
-        lambda: BinnedWeights(DevicePasses(tensor, mass)),
+        lambda: LeafWeights(DevicePasses(tensor)),
+        lambda: LeafWeights(DevicePasses(tensor, mass)),
     ):
         with pytest.raises(ValueError, match=f"weights hold -?{abs(bad)}"):
             make()
@@ -196,7 +196,7 @@ def test_keys_ascend_with_floats(values):
 
 def test_large_arrays_are_binned_unless_a_leaf_is_crowded():
     rng = np.random.default_rng(0)
-    assert isinstance(ordered(rng.normal(size=1 << 21).astype(np.float32)), BinnedWeights)
+    assert isinstance(ordered(rng.normal(size=1 << 21).astype(np.float32)), LeafWeights)
     assert isinstance(ordered(rng.normal(size=1 << 21)), SortedWeights)
     crowded = (1 + rng.integers(0, 4000, 1 << 21) * 2.0**-23).astype(np.float32)
     assert isinstance(ordered(crowded), SortedWeights)
@@ -220,15 +220,15 @@ def test_distinct_weights(weights):
 def test_bounds_hold_what_lies_between(weights):
     order, values = binned(weights), np.sort(weights).astype(np.float64)
     ranks = np.arange(len(values))
-    low, high = order.bounds(ranks)
+    low, high = order.value_bounds(ranks)
     assert (low <= values).all() and (values <= high).all()
     near = np.abs(values) >= np.finfo(np.float32).tiny
     assert ((high - low)[near] <= np.abs(values[near]) * 2**-11).all()
     edges = np.unique(low[:: max(1, len(low) // 50)])
     edges = edges[edges != 0]  # its place is that of -0.0, in the leaf before
-    looked = order.place.copy()
+    looked = order.member_start.copy()
     np.testing.assert_array_equal(order.rank_near(edges), np.searchsorted(values, edges))
-    np.testing.assert_array_equal(order.place, looked)
+    np.testing.assert_array_equal(order.member_start, looked)
 
 
 def test_few_passes_look_up_what_a_path_asks_for():
@@ -239,7 +239,7 @@ def test_few_passes_look_up_what_a_path_asks_for():
     path = lloyd_in_order(order, np.linspace(-2, 2, 8), revise=True)
     assert path.n_iter > 20
     assert 1 <= len(passes) <= 5
-    assert sum(passes) < len(order.leaf) / 2
+    assert sum(passes) < len(order.numbers) / 2
     again = lloyd_in_order(order, np.linspace(-2, 2, 8), revise=True)
     np.testing.assert_array_equal(again.centers, path.centers)
     assert len(passes) <= 5
@@ -306,7 +306,7 @@ class TestDevice:
         weights = rng.standard_t(3, 20_000).astype(np.float32)
         importance = rng.uniform(0, 1, len(weights)) if weighted else None
         paths = [
-            lloyd_in_order(BinnedWeights(p), np.linspace(-2, 2, 9), revise=True)
+            lloyd_in_order(LeafWeights(p), np.linspace(-2, 2, 9), revise=True)
             for p in self.both(weights, device, kind, importance)
         ]
         assert paths[0].n_iter == paths[1].n_iter

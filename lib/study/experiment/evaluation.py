@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from ...clustering import Prepared, label
-from ...engine.lookup import look_up
+from ...engine.labels import reconstruct
 from ...files import write_atomically
 from ...initialization import INITIALIZATIONS, named
 from ...vision import torchvision
@@ -105,7 +105,7 @@ class Codebooks:
         """The layer's weights, each replaced by its nearest center."""
         weight = self.weights[layer]
         labels = label(self.prepared[layer].ordered, centers)
-        return torch.from_numpy(look_up(centers.astype(np.float32), labels)).view_as(weight)
+        return torch.from_numpy(reconstruct(centers.astype(np.float32), labels)).view_as(weight)
 
 
 class Evaluation:

@@ -1,9 +1,9 @@
-"""Looking up centers by label, and sums by label, against NumPy."""
+"""Centers of labels, and sums by label, against NumPy."""
 
 import numpy as np
 import pytest
 
-from lib.engine.lookup import look_up, rounded, sum_by_label
+from lib.engine.labels import reconstruct, rounded, sum_by_label
 
 SIZES = [1, 3, 4, 5, 1000, 300_001]  # within a lane, across lanes, and on several threads
 
@@ -13,7 +13,7 @@ SIZES = [1, 3, 4, 5, 1000, 300_001]  # within a lane, across lanes, and on sever
 def test_centers_of_labels(n, dtype):
     labels = np.random.default_rng(n).integers(0, 100, n).astype(dtype)
     centers = np.random.default_rng(0).standard_normal(100).astype(np.float32)
-    found = look_up(centers, labels)
+    found = reconstruct(centers, labels)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, centers[labels])
 

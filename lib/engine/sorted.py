@@ -1,0 +1,118 @@
+"""`SortedWeights`: ordered weights by a sorted copy."""
+
+import numpy as np
+
+from . import threads
+from .labels import label_floats
+from .sorting import stable_order
+from .tables import BLOCK, SortedTables, block_sums, range_sums, sum_tree
+
+
+class SortedWeights:
+    """`OrderedWeights` that are sorted once.
+
+    Parameters
+    ----------
+    values : float32 or float64 array of shape (n,)
+        In any order. Kept, not modified.
+    sample_weight : float64 array of shape (n,), optional
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite.
+    """
+
+    def __init__(self, values, sample_weight=None):
+        self.values, self.dtype, self.n_labels = values, values.dtype, len(values)
+        if sample_weight is None:
+            self.weights, self.sample_weight = np.sort(values), None
+        else:
+            order = stable_order(values)
+            self.weights, self.sample_weight = values[order], sample_weight[order]
+        for extreme in self.weights[[0, -1]]:
+            if not np.isfinite(extreme):
+                raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
+        if sample_weight is not None:
+            used = self.sample_weight > 0
+            self.weights, self.sample_weight = self.weights[used], self.sample_weight[used]
+        self.origin = float(self.weights[len(self.weights) // 2])
+        blocks = np.zeros((-(-len(self.weights) // BLOCK), 3))
+        known = (self.weights, self.sample_weight, self.origin)
+        threads.run(
+            lambda part: block_sums(*known, part.start, part.stop, blocks),
+            threads.parts(len(blocks), at_least=1 << 10),
+        )
+        self.tree = sum_tree(blocks)
+
+    def __len__(self):
+        return len(self.weights)
+
+    def __getitem__(self, ranks):
+        return self.weights[ranks].astype(np.float64)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.weights, dtype)
+
+    @property
+    def tables(self):
+        """All weights and their tree of sums."""
+        return SortedTables(self.weights, self.origin, self.tree)
+
+    @property
+    def known_sample_weight(self):
+        """Those of all weights."""
+        return self.sample_weight
+
+    def look_up(self):
+        """Always False: nothing is left to load."""
+        return False
+
+    def value_bounds(self, ranks):
+        """The weights of the given ranks themselves, twice."""
+        found = self[ranks]
+        return found, found
+
+    def distinct(self, at_most):
+        """As of `OrderedWeights`."""
+        first, start = [0], 1
+        while start < len(self.weights):  # stop early: few need a full scan
+            part = self.weights[start - 1 : start + max(start, 256)]
+            first = np.append(first, start + np.flatnonzero(part[1:] != part[:-1]))
+            if len(first) > at_most:
+                return None
+            start += len(part) - 1
+        return self[first] if len(first) <= at_most else None
+
+    def starts_of_distinct(self, count):
+        """As of `OrderedWeights`."""
+        starts = np.flatnonzero(np.append(True, self.weights[1:] != self.weights[:-1]))
+        return starts[np.linspace(0, len(starts) - 1, count).astype(np.int64)]
+
+    def rank(self, values, side="left"):
+        """As of `OrderedWeights`."""
+        values = np.asarray(values, np.float64)
+        with np.errstate(over="ignore"):
+            cast = values.astype(self.dtype)  # searching for another dtype copies all weights
+            off = cast > values if side == "right" else cast < values
+            if off.any():
+                towards = self.dtype.type(-np.inf if side == "right" else np.inf)
+                cast[off] = np.nextafter(cast[off], towards)
+        return np.searchsorted(self.weights, cast, side)
+
+    def rank_near(self, values):
+        """The same as `rank` on the left side."""
+        return self.rank(values)
+
+    def ranges(self, starts, stops):
+        """As of `OrderedWeights`."""
+        return range_sums(self.tables, self.known_sample_weight, starts, stops)
+
+    def label(self, thresholds, dtype):
+        """As of `OrderedWeights`."""
+        labels = np.empty(self.n_labels, dtype)
+        threads.run(
+            lambda part: label_floats(self.values[part], thresholds, labels[part]),
+            threads.parts(len(labels), at_most=1 << 20),
+        )
+        return labels
