@@ -1,8 +1,16 @@
-"""Weight sharing for neural networks by 1-D k-means on the distribution of the weights."""
+"""Weight sharing for neural networks by 1-D k-means on the distribution of the weights.
 
-from .clustering import Clustering, Prepared, cluster
-from .initialization import INITIALIZATIONS
-from .sharing import SharedLayer, SharedModel, plain_weights, share_weights
+The public names load their modules, and with them NumPy, Numba and torch, when first used: the
+command line answers ``--help`` without.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .clustering import Clustering, Prepared, cluster
+    from .initialization import INITIALIZATIONS
+    from .sharing import SharedLayer, SharedModel, plain_weights, share_weights
 
 __all__ = [
     "INITIALIZATIONS",
@@ -14,3 +22,26 @@ __all__ = [
     "plain_weights",
     "share_weights",
 ]
+
+# The same names once more, since Python does not run what is for type checkers.
+_NAMES = {
+    "clustering": ("Clustering", "Prepared", "cluster"),
+    "initialization": ("INITIALIZATIONS",),
+    "sharing": ("SharedLayer", "SharedModel", "plain_weights", "share_weights"),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = (*_NAMES, "compression", "density", "images", "lloyd", "models", "optimal", "streaming")
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,26 +1,32 @@
-"""Command line: ``python -m lib COMMAND``; each has its own ``--help``."""
+"""Compress a model by weight sharing; inspect, evaluate and export the file that it becomes."""
 
+# Parsing imports none of the heavy packages: every command imports what it runs.
 import argparse
-import signal
+import os
 import sys
+from pathlib import Path
+
+EXPORTS = (".onnx", ".mlpackage")
+DTYPES = ("float32", "int64", "int32")  # of an exported model's input
 
 
 def main(arguments=None):
     """Run a command; return its exit status, errors told in one line."""
+    # `python -m` finds the modules of the working folder; so that an installed script does, too.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     return run(_parser().parse_args(arguments))
 
 
-def run(options):
+def run(options, interrupted="interrupted"):
     """Run the command of parsed options; return its exit status, errors told in one line."""
-    # So that a terminated run, like an interrupted one, ends its kernel first.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return options.run(options) or 0
-    except (RuntimeError, OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ImportError, RuntimeError, OSError, TypeError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the next call goes on where this one stopped", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return 130
 
 
@@ -38,40 +44,102 @@ def new_parser(program, description):
 
 
 def _parser():
-    parser, command = new_parser("python -m lib", __doc__)
+    called = Path(sys.argv[0]).stem
+    program = called if called == __package__ else f"python -m {__package__}"
+    parser, command = new_parser(program, __doc__)
 
     compress = command(_compress, "compress", "share a model's weights and write one small file")
     compress.add_argument(
         "model",
-        help="a name of torchvision.models, package.module:function, or a state dict (with --arch)",
+        help="a name of torchvision.models, timm:NAME, package.module:function, or a checkpoint "
+        "(with --arch)",
     )
-    compress.add_argument("--arch", help="the model that a state dict is of")
-    compress.add_argument("--bits", type=int, default=4, help="2 ** BITS centers a layer (4)")
+    compress.add_argument("--arch", help="the model that a checkpoint is of")
+    compress.add_argument("--bits", type=_bits, default=4, help="2 ** BITS centers a layer (4)")
     compress.add_argument("--init", default="weight-distribution", help="of k-means")
     compress.add_argument("--layers", nargs="+", help="by default convolutions and linear layers")
     compress.add_argument("--rest", default="exact", choices=("exact", "float16"), help="all else")
     compress.add_argument("--out", required=True, metavar="FILE")
 
-    inspect = command(_inspect, "inspect", "the size table of a compressed file")
-    inspect.add_argument("file")
+    inspect = command(_inspect, "inspect", "print the size table of a compressed file")
+    inspect.add_argument("file", metavar="FILE")
 
-    evaluate = command(_evaluate, "evaluate", "top-1 of a compressed file on the test images")
-    evaluate.add_argument("file")
-    evaluate.add_argument("--arch", help="by default what the file says of itself")
-    evaluate.add_argument("--n-images", type=int, default=10_000)
+    evaluate = command(_evaluate, "evaluate", "print a compressed file's top-1 on labelled images")
+    _add_file(evaluate)
+    evaluate.add_argument(
+        "--images",
+        required=True,
+        metavar="FOLDER|LIST.csv|package.module:function",
+        help="a folder of a folder for each class; a list with the columns path and label; or a "
+        "function that returns a torch dataset, or batches of inputs and labels",
+    )
+    evaluate.add_argument("--n-images", type=_positive, metavar="N", help="of all classes in turn")
+    evaluate.add_argument("--batch-size", type=_positive, default=64, metavar="N")
+    steps = evaluate.add_argument_group(
+        "preprocessing", "of a folder's or a list's pictures; by default what the model says"
+    )
+    steps.add_argument("--weights", default="DEFAULT", help="of torchvision, which say it")
+    steps.add_argument("--transform", metavar="package.module:function", help="picture to tensor")
+    steps.add_argument(
+        "--size", type=_positive, help="of the shorter side; without --crop, of both"
+    )
+    steps.add_argument("--crop", type=_positive, help="side of the square in the middle")
+    steps.add_argument("--mean", type=float, nargs="+", help="one number, or one for each channel")
+    steps.add_argument("--std", type=float, nargs="+", help="likewise")
+    steps.add_argument("--interpolation", help="nearest, bilinear, bicubic or lanczos")
 
-    export = command(_export, "export", "a compressed file as ONNX or Core ML, labels packed")
-    export.add_argument("file")
-    export.add_argument("--arch", help="by default what the file says of itself")
-    export.add_argument("--out", required=True, metavar="FILE.onnx|FILE.mlpackage")
+    export = command(_export, "export", "write a compressed file as ONNX or Core ML, labels packed")
+    _add_file(export)
+    export.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="1,3,224,224",
+        help="of the model's input; by default what torchvision or timm says of the model",
+    )
+    export.add_argument("--input-dtype", choices=DTYPES, default=DTYPES[0])
+    export.add_argument("--out", type=_export_path, required=True, metavar="FILE.onnx|.mlpackage")
     return parser
+
+
+def _add_file(parser):
+    parser.add_argument("file", metavar="FILE", help="that `compress` wrote")
+    parser.add_argument("--arch", metavar="MODEL", help="by default what the file says of itself")
+
+
+# ------------------------------------------------------------------------ values of options
+
+
+def _bits(text):
+    if text not in map(str, range(1, 17)):
+        raise argparse.ArgumentTypeError(f"{text} must be from 1 to 16")
+    return int(text)
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a positive whole number")
+    return int(text)
+
+
+def _shape(text):
+    sides = text.split(",")
+    if not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text} must be positive whole numbers and commas")
+    return tuple(map(int, sides))
+
+
+def _export_path(text):
+    if Path(text).suffix not in EXPORTS:
+        raise argparse.ArgumentTypeError(f"{text} must end in {' or '.join(EXPORTS)}")
+    return text
+
+
+# ------------------------------------------------------------------------------- commands
 
 
 def _compress(options):
     from . import compression, models, sharing
 
-    if not 1 <= options.bits <= 16:
-        raise ValueError(f"--bits {options.bits} must be from 1 to 16.")
     model = models.resolve(options.model, arch=options.arch)
     shared = sharing.share_weights(
         model,
@@ -93,21 +161,44 @@ def _inspect(options):
 
 
 def _evaluate(options):
-    from . import compression
-    from .study.experiment.evaluation import evaluate_network
+    from . import evaluation
 
-    model = compression.load(options.file, _architecture(options))
-    top1, low, high = evaluate_network(model, options.n_images)
-    print(f"top-1 {top1:.2f} % [{low:.2f}, {high:.2f}] on {options.n_images} test images")
+    name, model = _load(options)
+    batches = evaluation.batches_of(_images(options, name, model), options.batch_size)
+    n_right, n = evaluation.count_right(model, batches, options.n_images)
+    low, high = evaluation.wilson_interval(n_right, n)
+    print(f"top-1 {100 * n_right / n:.2f} % [{low:.2f}, {high:.2f}] on {n:,} images")
+
+
+def _images(options, name, model):
+    """The labelled images that the options name: a dataset, or batches."""
+    from . import models, preprocessing
+
+    steps = ("transform", "size", "crop", "mean", "std", "interpolation")
+    steps = {step: getattr(options, step) for step in steps}
+    if ":" in options.images and not Path(options.images).exists():
+        if given := [f"--{step}" for step, value in steps.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)}: {options.images} prepares its own inputs.")
+        return models.function_of(options.images)()
+    from . import images
+
+    prepared = preprocessing.preprocessing(name, model, weights=options.weights, **steps)
+    print(f"preprocessing: {prepared}")
+    source = "folder" if Path(options.images).is_dir() else "csv"
+    found = images.open_images(
+        source, options.images, transform=prepared.transform, categories=prepared.categories
+    )
+    return found.first(options.n_images)
 
 
 def _export(options):
-    from . import compression
-    from .study.experiment.data import load_images
-    from .study.experiment.network import prepare
+    import torch
 
-    model = compression.load(options.file, _architecture(options), shared=True).eval()
-    inputs = prepare(load_images("test", 10).pixels[:1])
+    from . import compression
+
+    name, model = _load(options, shared=True)
+    shape = options.input_shape or _input_shape(name, model)
+    inputs = torch.zeros(shape, dtype=getattr(torch, options.input_dtype))
     if options.out.endswith(".mlpackage"):
         size = compression.export_coreml(model, options.out, inputs)
         layers = compression.audit_coreml(options.out, model)
@@ -120,14 +211,24 @@ def _export(options):
     print(f"read back: the weights of {len(layers)} layers are equal bit by bit")
 
 
-def _architecture(options):
-    """The model that a file is loaded into. A file names none of ours: it is not to run code."""
+def _input_shape(name, model):
+    from . import preprocessing
+
+    said = preprocessing.said_by(name, model)
+    if said is None:
+        raise ValueError(f"{name} does not say the shape of its input: give --input-shape.")
+    return (1, 3, said.steps.side, said.steps.side)
+
+
+def _load(options, **how):
+    """The name and the model of a file. What a file says of itself does not run anyone's code."""
     from . import compression, models
 
     name = options.arch or compression.about(options.file)
     if options.arch is None and ":" in name:
         raise ValueError(f"{options.file} is of {name!r}: say so, if you trust it: --arch {name}")
-    return models.resolve(name, weights=None)
+    model = models.resolve(name, weights=None)
+    return name, compression.load(options.file, model, **how).eval()
 
 
 if __name__ == "__main__":

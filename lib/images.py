@@ -7,14 +7,17 @@ among the model's categories, since their alphabetical order says nothing about 
 import csv
 import dataclasses
 import hashlib
+import mimetypes
 import re
 import urllib.error
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .files import folder_lock
+from .lists import ListError, read_list
+from .pictures import PictureError, open_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 WNID = re.compile(r"n\d{8}")
@@ -52,13 +55,12 @@ class LabelledImages(torch.utils.data.Dataset):
         return len(self.items)
 
     def __getitem__(self, index):
-        """Input and label of one image; a gray one becomes RGB."""
+        """Input and label of one image."""
         item = self.items[index]
         try:
-            image = item if isinstance(item, Image.Image) else Image.open(item)
-            image = image.convert("RGB")
-        except (OSError, UnidentifiedImageError) as error:
-            raise ImagesError(f"{item} cannot be read as an image: {error}") from error
+            image = item.convert("RGB") if isinstance(item, Image.Image) else open_picture(item)
+        except PictureError as error:
+            raise ImagesError(str(error)) from error
         return self.transform(image), int(self.labels[index])
 
     def digest(self):
@@ -73,7 +75,16 @@ class LabelledImages(torch.utils.data.Dataset):
         return found.digest()
 
     def first(self, n_images):
-        """The first images, of all classes in turn so that a prefix has some of each; None: all."""
+        """The first `n_images`, round-robin over the classes; None or more than there are: all.
+
+        Raises
+        ------
+        ImagesError
+            If `n_images` is no positive whole number.
+        """
+        whole = isinstance(n_images, int) and not isinstance(n_images, bool)
+        if n_images is not None and not (whole and n_images >= 1):
+            raise ImagesError(f"n_images={n_images!r} must be a positive whole number, or None.")
         order = torch.argsort(_places(self.labels), stable=True)[:n_images].tolist()
         items = [self.items[i] for i in order]
         return dataclasses.replace(self, items=items, labels=self.labels[order])
@@ -88,7 +99,8 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
         "imagenet": the ILSVRC2012 validation images, in folders of WordNet ids, or all in one
         folder with the development kit's ground truth or Kaggle's ``LOC_val_solution.csv`` there or
         above; "imagenette" and "cifar10": downloaded by torchvision; "folder": a folder for each
-        class; "csv": a list with the columns ``path`` (relative to it) and ``label``.
+        class; "csv": a list with the columns ``path`` (relative to it) and ``label``, read by
+        `lists.read_list`.
     root : path-like, optional
         Where they are, or are put.
     transform : callable
@@ -97,7 +109,7 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
         Names of the model's outputs.
     label_map : dict of str to int or str, optional
         From names of classes to positions or names of the model's outputs, before all else; a
-        number passes for the name of a class.
+        number is the name of the class written so.
 
     Returns
     -------
@@ -112,7 +124,7 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
         raise ImagesError(f"source={source!r} is unknown: choose from {', '.join(READERS)}.")
     if root is None:
         raise ImagesError(f"source={source!r} needs root=, the folder (or list) of the images.")
-    items, names = READERS[source](Path(root))
+    items, names = READERS[source](Path(root).expanduser())
     if not items:
         raise ImagesError(f"no images in {root}: expected files {', '.join(SUFFIXES)}.")
     found = labels_of(sorted(set(names)), categories, label_map)
@@ -144,7 +156,7 @@ def labels_of(names, categories=None, label_map=None):
         Naming the classes that cannot be told, or what the map names that is no class.
     """
     categories = list(categories or ())
-    label_map = {str(name): wanted for name, wanted in (label_map or {}).items()}
+    label_map = _checked_map(label_map)
     if strange := [name for name in label_map if name not in names]:
         raise ImagesError(
             f"label_map names {strange[:5]}, none of the {len(names)} classes of the images: they "
@@ -163,7 +175,7 @@ def labels_of(names, categories=None, label_map=None):
             found[name] = wnids[wanted]
         elif _plain(wanted) in places:
             found[name] = places[_plain(wanted)]
-        elif wanted.isdigit():
+        elif wanted.isdecimal():
             found[name] = int(wanted)
     unknown = [name for name in names if name not in found]
     if not found and len(names) == len(categories):
@@ -176,6 +188,21 @@ def labels_of(names, categories=None, label_map=None):
     if bad := {n: p for n, p in found.items() if not 0 <= p < (len(categories) or p + 1)}:
         raise ImagesError(f"labels {bad} are beyond the model's {len(categories)} outputs.")
     return found
+
+
+def _checked_map(label_map):
+    """A map's names as text, its outputs as they are."""
+    checked = {}
+    for name, wanted in (label_map or {}).items():
+        if isinstance(wanted, bool) or not isinstance(wanted, int | str):
+            raise ImagesError(
+                f"label_map: {name!r} is mapped to {wanted!r}; expected the number or the name of "
+                "an output."
+            )
+        if str(name) in checked:
+            raise ImagesError(f"label_map names the class {str(name)!r} twice.")
+        checked[str(name)] = wanted
+    return checked
 
 
 def imagenet_classes():
@@ -204,25 +231,50 @@ def _folder(root):
         raise ImagesError(f"{root} is not a folder.")
     items, names = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = _pictures(folder)
         if not files:
             raise ImagesError(f"{folder} has no images: take it away, or fill it.")
         items += files
         names += [folder.name] * len(files)
+    if loose := [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES]:
+        raise ImagesError(f"{loose[0]} is in no folder of a class: take it away, or put it there.")
     return items, names
+
+
+def _pictures(folder):
+    """Files of a folder and of those in it, in order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    known = [path for path in files if path.suffix.lower() in SUFFIXES]
+    others = {*files}.difference(known)
+    for path in sorted(others):
+        kind, _ = mimetypes.guess_type(path.name)
+        if kind and kind.startswith("image/"):
+            raise ImagesError(
+                f"{path} is of a kind that is not read: convert it to one of "
+                f"{', '.join(SUFFIXES)}, or take it away."
+            )
+    return known
 
 
 def _csv(path):
     if not path.is_file():
         raise ImagesError(f"{path} is not there: a list with the columns path,label.")
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"path", "label"} <= set(rows[0]):
-        raise ImagesError(f"{path} needs a first line `path,label` and a line for each image.")
-    items = [path.parent / row["path"] for row in rows]
-    if missing := [item for item in items if not item.is_file()]:
-        raise ImagesError(f"{path} lists {len(missing)} files that are not there: {missing[0]}.")
-    return items, [row["label"] for row in rows]
+    items, labels, first = [], [], {}
+    try:
+        for line, (name, label) in read_list(path, ("path", "label")):
+            item = path.parent / Path(name).expanduser()
+            if not item.is_file():
+                raise ImagesError(f"{path}, line {line}: {item} is not there, or is no file.")
+            before, of_line = first.setdefault(item, (label, line))
+            if before != label:
+                raise ImagesError(
+                    f"{path}, line {line}: {name} is {label!r}, but {before!r} in line {of_line}."
+                )
+            items.append(item)
+            labels.append(label)
+    except ListError as error:
+        raise ImagesError(str(error)) from error
+    return items, labels
 
 
 def _imagenet(root):

@@ -1,14 +1,17 @@
 """From a name to a model: the one resolver that every command and notebook uses."""
 
-import importlib
+import os
+import pkgutil
 import urllib.error
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-CHECKPOINTS = (".safetensors", ".pt", ".pth")
+from . import checkpoints
+
+CHECKPOINTS = checkpoints.SUFFIXES
+TIMM = "timm:"
 
 
 class ModelError(ValueError):
@@ -21,13 +24,13 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     Parameters
     ----------
     name : str
-        A name of `torchvision.models`, such as "alexnet"; "package.module:function", which is
-        called without arguments; or the path of a state dict, `.safetensors` or, read with
-        `weights_only`, `.pt` or `.pth`.
+        A name of `torchvision.models`, such as "alexnet"; "timm:NAME", if timm is installed;
+        "package.module:function", which is called without arguments; or the path of a checkpoint,
+        a file of weights, with one of the suffixes of `CHECKPOINTS`.
     arch : str, optional
-        Of a state dict the architecture: a name of the other two kinds.
+        The architecture of a checkpoint: a name of the other three kinds.
     weights : str or None
-        Of torchvision's models which weights; None leaves them random.
+        Which of torchvision's weights; None leaves its models, and timm's, random.
 
     Returns
     -------
@@ -38,40 +41,56 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     ModelError
         If there is no such model or file, its weights cannot be downloaded or do not fit.
     """
-    if name.endswith(CHECKPOINTS):
+    if name.lower().endswith(CHECKPOINTS):
         if arch is None:
             raise ModelError(f"{name} holds weights only: say of which architecture (--arch).")
-        return _with_state(resolve(arch, weights=None), name)
+        model = resolve(arch, weights=None)
+        try:
+            return checkpoints.load_checkpoint(name, model).eval()
+        except checkpoints.CheckpointError as error:
+            raise ModelError(str(error)) from error
     if arch is not None:
         raise ModelError(f"an architecture is for files {', '.join(CHECKPOINTS)}, not {name!r}.")
-    model = _called(name) if ":" in name else _from_torchvision(name, weights)
+    if name.startswith(TIMM):
+        model = _from_timm(name.removeprefix(TIMM), pretrained=weights is not None)
+    else:
+        model = _called(name) if ":" in name else _from_torchvision(name, weights)
     return model.eval()
 
 
-def _with_state(model, path):
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError(f"{path} is not there.")
+def function_of(name):
+    """The function of a name "package.module:function".
+
+    Raises
+    ------
+    ModelError
+        If it is no such name, or there is no such module or function.
+    """
     try:
-        if path.endswith(".safetensors"):
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        model.load_state_dict(state.get("state_dict", state))
-    except Exception as error:  # of many kinds, none of which says which file
-        raise ModelError(f"{path} does not fit the architecture: {error}") from error
-    return model.eval()
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"{name} cannot be called: {error}. Modules are looked for in the working folder, "
+            f"{os.getcwd()}, in PYTHONPATH and among the installed packages."
+        ) from error
 
 
 def _called(name):
-    module, _, function = name.partition(":")
-    try:
-        model = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"{name} cannot be called: {error}") from error
+    model = function_of(name)()
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} returned a {type(model).__name__}, not a torch.nn.Module.")
     return model
+
+
+def _from_timm(name, pretrained):
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{TIMM}{name} needs timm: pip install timm") from error
+    try:
+        return timm.create_model(name, pretrained=pretrained)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"timm cannot make {name!r}: {error}") from error
 
 
 def _from_torchvision(name, weights):
@@ -80,8 +99,8 @@ def _from_torchvision(name, weights):
     known = _torchvision_names()
     if name not in known:
         raise ModelError(
-            f"unknown model {name!r}: give 'package.module:function', a file with --arch, "
-            f"or one of torchvision's: {', '.join(known)}."
+            f"unknown model {name!r}: give 'package.module:function', '{TIMM}NAME', a file with "
+            f"--arch, or one of torchvision's: {', '.join(known)}."
         )
     if weights is None:
         return torchvision.models.get_model(name, weights=None)

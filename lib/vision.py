@@ -19,6 +19,10 @@ def _declare_missing_operators():
 
 try:
     import torchvision
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"this needs {error.name}: pip install torchvision", name=error.name
+    ) from error
 except RuntimeError as error:
     if "torchvision::nms" not in str(error):
         raise

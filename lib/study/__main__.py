@@ -1,21 +1,22 @@
-"""Command line: ``python -m lib.study COMMAND``; each has its own ``--help``."""
+"""Run the study's experiments and sweeps, and publish their results."""
 
 import os
+import signal
 import sys
 
-from .. import files
 from ..__main__ import new_parser, run
-from . import runs
-from .publish import readme
 
 
 def main(arguments=None):
     """Run a command; return its exit status, errors told in one line."""
-    return run(_parser().parse_args(arguments))
+    options = _parser().parse_args(arguments)
+    # A terminated run, like an interrupted one, first ends the notebook that it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    return run(options, interrupted="interrupted; the next call goes on where this one stopped")
 
 
 def _parser():
-    parser, command = new_parser("python -m lib.study", __doc__)
+    parser, command = new_parser(f"python -m {__package__}", __doc__)
 
     reproduce = command(_reproduce, "reproduce", "run an experiment's notebooks")
     reproduce.add_argument("experiment", nargs="?", default="embedded")
@@ -44,6 +45,8 @@ def _parser():
 
 
 def _reproduce(options):
+    from . import runs
+
     runs.reproduce(options.experiment, only=options.only, force=options.force)
 
 
@@ -102,6 +105,9 @@ def _one_point(plan, number):
 
 
 def _readme(options):
+    from .. import files
+    from .publish import readme
+
     for path in readme.pages():
         files.write_atomically(path, readme.update(path.read_text()))
 

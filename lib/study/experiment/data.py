@@ -7,6 +7,7 @@ report on "test".
 
 import hashlib
 import lzma
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,18 @@ def load_images(split: str, n_images: int | None = None, *, folder: Path = DATA)
     tensors = safetensors.torch.load(lzma.decompress(read_verified(IMAGES_FILE, folder)))
     pixels, labels = tensors[f"{split}.pixels"], tensors[f"{split}.labels"]
     return Images(pixels[:n_images], labels[:n_images].long(), split)
+
+
+def test_images() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of the test images as the network takes them, and their labels.
+
+    For ``python -m lib evaluate FILE --images lib.study.experiment.data:test_images``.
+    """
+    from .network import BATCH, prepare  # which imports this module
+
+    images = load_images("test")
+    for pixels, labels in zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True):
+        yield prepare(pixels), labels
 
 
 def read_verified(name: str, folder: Path) -> bytes:

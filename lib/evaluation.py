@@ -1,0 +1,126 @@
+"""How often a model is right about labelled inputs."""
+
+from collections.abc import Mapping
+
+import torch
+
+
+class EvaluationError(ValueError):
+    """Labelled inputs that are none, or that do not suit the model."""
+
+
+def batches_of(source, batch_size=64):
+    """Batches of inputs and labels.
+
+    Parameters
+    ----------
+    source : torch.utils.data.Dataset or iterable
+        Of pairs of an input and a label, or of pairs of a batch of each.
+    batch_size : int
+        Of a dataset.
+
+    Returns
+    -------
+    iterable
+
+    Raises
+    ------
+    EvaluationError
+        If it is neither.
+    """
+    if isinstance(source, torch.utils.data.Dataset):
+        return torch.utils.data.DataLoader(source, batch_size)
+    try:
+        iter(source)
+    except TypeError:
+        raise EvaluationError(
+            f"labelled inputs are a torch.utils.data.Dataset, or an iterable of batches, not "
+            f"{type(source).__name__}."
+        ) from None
+    return source
+
+
+@torch.inference_mode()
+def count_right(model, batches, n_images=None):
+    """Of how many inputs the best score is that of the label.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode; from a batch to scores of shape (n, classes).
+    batches : iterable
+        Of inputs (a tensor, or a tuple or a mapping of tensors, the model's arguments) and labels,
+        an integer tensor of shape (n,).
+    n_images : int, optional
+        Only so many, from the start.
+
+    Returns
+    -------
+    int, int
+        The number of right ones, and of all.
+
+    Raises
+    ------
+    EvaluationError
+        If there are no batches, or scores or labels are of another shape or range.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    n_right = n = 0
+    for batch in batches:
+        inputs, labels = _checked(batch)
+        scores = _called(model, inputs, device)
+        if (
+            not isinstance(scores, torch.Tensor)
+            or scores.shape[:1] != labels.shape
+            or scores.ndim != 2
+        ):
+            made = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+            raise EvaluationError(
+                f"of {len(labels)} inputs the model made {made}; expected scores of shape "
+                f"({len(labels)}, classes)."
+            )
+        labels = labels[: None if n_images is None else n_images - n]
+        if not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
+            raise EvaluationError(
+                f"labels go from {int(labels.min())} to {int(labels.max())}, the model has "
+                f"{scores.shape[1]} outputs."
+            )
+        right = scores.argmax(1).cpu()[: len(labels)] == labels
+        n_right, n = n_right + int(right.sum()), n + len(labels)
+        if n == n_images:
+            break
+    if not n:
+        raise EvaluationError("there is no labelled input.")
+    return n_right, n
+
+
+def wilson_interval(successes, n, level=0.95):
+    """Interval of a proportion, in percent (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, n).proportion_ci(level, "wilson")
+    return 100 * found.low, 100 * found.high
+
+
+def _checked(batch):
+    """Inputs and labels of a batch."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise EvaluationError(
+            f"a batch is a pair of inputs and labels, not a {type(batch).__name__}"
+            f"{f' of {len(batch)}' if isinstance(batch, tuple | list) else ''}."
+        )
+    inputs, labels = batch[0], torch.as_tensor(batch[1]).cpu()
+    if labels.ndim != 1 or not len(labels) or labels.is_floating_point() or labels.is_complex():
+        raise EvaluationError(
+            f"labels of a batch are integers of shape (n,), not {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. Single inputs and labels make a torch.utils.data.Dataset."
+        )
+    return inputs, labels
+
+
+def _called(model, inputs, device):
+    if isinstance(inputs, Mapping):
+        return model(**{name: tensor.to(device) for name, tensor in inputs.items()})
+    if isinstance(inputs, tuple | list):
+        return model(*(tensor.to(device) for tensor in inputs))
+    return model(inputs.to(device))
