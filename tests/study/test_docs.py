@@ -72,12 +72,12 @@ def test_numbers_are_those_of_the_committed_tables(path):
 
 def test_every_block_is_on_a_page():
     found = {match[2] for path in PAGES for match in readme.BLOCK.finditer(path.read_text())}
-    assert found == set(readme.BLOCKS)
+    assert {name for name in found if "/" not in name} == set(readme.BLOCKS)
 
 
 def test_an_unknown_block_is_refused():
     with pytest.raises(
-        ValueError, match=r"no block is named 'clams': choose from findings, claims"
+        ValueError, match=r"no block is named 'clams': choose from columns, findings, claims"
     ):
         readme.update("<!-- clams -->\n<!-- /clams -->")
 

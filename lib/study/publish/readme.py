@@ -1,23 +1,30 @@
-"""The numbers in README and documentation, written from the committed tables."""
+"""What README and documentation say about tables: their numbers, and their columns.
+
+A page holds a block between ``<!-- name -->`` and ``<!-- /name -->``, where the name is one of
+`BLOCKS`, or an experiment and a table, as in ``compress/rates``: what papers print of that table.
+"""
 
 import math
 import re
 
 from ...initialization import INITIALIZATIONS
 from .. import paths, tables
-from ..tables.comparison import REFERENCE
+from ..tables.comparison import REFERENCE, stated
+from ..tables.records import MEANINGS
 
+HEADS = ["Column", "Meaning"]
 UNITS = {"C1": "% of time saved", "C2": "points of top-1"}
-BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.S)
+BLOCK = re.compile(r"(<!-- ([\w/]+) -->\n).*?(<!-- /\2 -->)", re.S)
 
 
 def pages():
-    """Paths of all pages that may have blocks: the README and the documentation's."""
-    return [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]
+    """Paths of all pages that may have blocks."""
+    readmes = [paths.ROOT / "README.md", paths.ROOT / "results/README.md"]
+    return [*readmes, *sorted((paths.ROOT / "docs").glob("*.md"))]
 
 
 def update(text):
-    """A page's text with every marked block made anew from the committed results.
+    """A page's text with every block made anew from the committed tables and their records.
 
     Raises
     ------
@@ -28,9 +35,44 @@ def update(text):
 
 
 def _block(name):
+    experiment, _, table = name.partition("/")
+    if table in tables.TABLES:
+        return table_block(experiment, table)
     if name not in BLOCKS:
-        raise ValueError(f"no block is named {name!r}: choose from {', '.join(BLOCKS)}.")
+        raise ValueError(
+            f"no block is named {name!r}: choose from {', '.join(BLOCKS)}, or name an experiment "
+            "and a table, as in compress/rates."
+        )
     return BLOCKS[name]()
+
+
+def table_block(experiment, name):
+    """What papers print of a table, and its caption."""
+    record = tables.TABLES[name]
+    heads, rows, _ = tables.for_readers(record.paper(tables.read_table(experiment, name)))
+    return f"{tables.markdown(heads, rows)}\n{record.caption}\n"
+
+
+def columns_block():
+    """Meaning of every column, and how a run's rows are compared with the committed ones."""
+    shared = tables.markdown(HEADS, [[f"`{name}`", text] for name, text in MEANINGS.items()])
+    sections = "".join(_columns(record) for record in tables.TABLES.values())
+    return f"Columns of several tables:\n\n{shared}{sections}"
+
+
+def _columns(record):
+    """The section of one table."""
+    own = [
+        [", ".join(f"`{name}`" for name in names.split()), meaning]
+        for names, meaning in record.meanings.items()
+        if meaning is not tables.SHARED
+    ]
+    keys = ", ".join(f"`{name}`" for name in record.key_columns)
+    return (
+        f"\n### `{record.name}.csv`\n\n{record.caption} Each row is {record.row}.\n\n"
+        f"{tables.markdown(HEADS, own)}\n"
+        f"Rows of equal {keys} are compared: {stated(record.tolerances) or 'no column'}.\n"
+    )
 
 
 def findings_block():
@@ -366,6 +408,7 @@ def _bench_cell(ours, other):
 
 
 BLOCKS = {
+    "columns": columns_block,
     "findings": findings_block,
     "claims": claims_block,
     "accuracy": accuracy_block,
