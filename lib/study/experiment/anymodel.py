@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from ...evaluation import wilson_interval
 from ...images import ImagesError, LabelledImages, open_images
 from ...models import CHECKPOINTS, resolve, torchvision_weights
 from ...sharing import share_weights
 from ...vision import torchvision
 from ..paths import located
 from .data import CLASSES, load_images
-from .evaluation import cached, settings, top1_columns, wilson_interval
+from .evaluation import cached, settings, top1_columns
 from .network import MEAN, STD, device
 from .progress import progress
 
@@ -106,7 +107,7 @@ class AnyModel:
         measured = 100 * self.right["top1"].double().mean().item()
         if self.published is None:
             return f"top-1 {measured:.2f} %, not checked: none is published for these images"
-        low, high = wilson_interval(int(self.right["top1"].sum()), n, z=3.2905)
+        low, high = wilson_interval(int(self.right["top1"].sum()), n, level=0.999)
         if not low - MOST_OFF <= self.published <= high + MOST_OFF:
             raise ImagesError(
                 f"{self.name}: top-1 is {measured:.2f} % on {n} images, published are "

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 
 from ...clustering import Prepared, label
 from ...engine.labels import reconstruct
+from ...evaluation import wilson_interval
 from ...files import write_atomically
 from ...initialization import INITIALIZATIONS, named
 from ...vision import torchvision
@@ -278,11 +279,3 @@ def top1_columns(right, n):
     """Columns `top1`, `low` and `high` of so many right of n images; percent."""
     low, high = wilson_interval(right, n)
     return {"top1": 100 * right / n, "low": low, "high": high}
-
-
-def wilson_interval(successes, n, z=1.959964):
-    """95 % score interval of a proportion, in percent (Wilson 1927)."""
-    share = successes / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return 100 * (middle - half), 100 * (middle + half)

@@ -1,7 +1,8 @@
 """What the exploring notebook asks of the study's network: its weights, and its accuracy."""
 
+from ...evaluation import wilson_interval
 from .data import load_convolutions
-from .evaluation import Evaluation, Setting, wilson_interval
+from .evaluation import Evaluation, Setting
 from .network import LAYERS
 from .training import load_networks
 

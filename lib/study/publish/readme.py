@@ -36,7 +36,7 @@ def update(text):
 
 def _block(name):
     experiment, _, table = name.partition("/")
-    if table in tables.TABLES:
+    if table in tables.TABLES and tables.TABLES[table].paper:
         return table_block(experiment, table)
     if name not in BLOCKS:
         raise ValueError(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import lib
+from lib.evaluation import wilson_interval
 from lib.study.experiment import evaluation as module
 from lib.study.experiment import network as network_module
 from lib.study.experiment.evaluation import (
@@ -15,7 +16,6 @@ from lib.study.experiment.evaluation import (
     layer_sizes,
     settings,
     shared_bytes,
-    wilson_interval,
 )
 from lib.study.experiment.network import LAYERS, SCOPES, alexnet, extract_features, prepare
 from lib.study.tables import TABLES
@@ -140,15 +140,6 @@ class TestAccuracyRow:
         assert (row["init"], row["bits"], row["revise"], row["seed"]) == ("float", None, None, None)
         assert (row["top1"], row["top1_drop"], row["ratio"]) == (75, 0, 1)
         assert row["bytes"] == 4 * sum(layer_sizes().values())
-
-
-def test_wilson_interval_is_the_published_one():
-    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, and 15 of 148.
-    assert wilson_interval(81, 263) == pytest.approx((25.53, 36.62), abs=0.01)
-    assert wilson_interval(15, 148) == pytest.approx((6.24, 16.05), abs=0.01)
-    # and its borders, 0 of 20 and 1 of 29
-    assert wilson_interval(0, 20) == pytest.approx((0, 16.11), abs=0.01)
-    assert wilson_interval(1, 29) == pytest.approx((0.61, 17.18), abs=0.01)
 
 
 @pytest.mark.parametrize("revise", [False, True])
