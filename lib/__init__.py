@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clustering import Clustering, Prepared, cluster
+    from .config import SharingConfig
     from .initialization import INITIALIZATIONS
     from .sharing import SharedLayer, SharedModel, plain_weights, share_weights
 
@@ -18,6 +19,7 @@ __all__ = [
     "Prepared",
     "SharedLayer",
     "SharedModel",
+    "SharingConfig",
     "cluster",
     "plain_weights",
     "share_weights",
@@ -26,6 +28,7 @@ __all__ = [
 # The same names once more, since Python does not run what is for type checkers.
 _NAMES = {
     "clustering": ("Clustering", "Prepared", "cluster"),
+    "config": ("SharingConfig",),
     "initialization": ("INITIALIZATIONS",),
     "sharing": ("SharedLayer", "SharedModel", "plain_weights", "share_weights"),
 }

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,39 +14,65 @@ from tqdm import tqdm
 
 from .clustering import check_n_clusters, cluster
 from .codebook import Channels, SharedWeight
+from .config import Options, SharingConfig, check_known
 from .engine import FEW, threads
+from .text import text_table
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS += TRANSPOSED
 GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
+TOTALS = ("n_weights", "bytes_before", "bytes_after")
+COLUMNS = {  # of a report
+    "name": str,
+    "n_weights": "{:,}".format,
+    "n_clusters": str,
+    "n_codebooks": str,
+    "used_centers": "{:,}".format,
+    "bits": "{:d}".format,
+    "bytes_before": "{:,}".format,
+    "bytes_after": "{:,}".format,
+    "ratio": "{:.2f}".format,
+    "inertia": "{:.4g}".format,
+    "n_iter": "{:d}".format,
+    "tied_to": str,
+}
 
 
 @dataclass(frozen=True)
 class SharedLayer:
-    """What happened to one layer. Bytes are of its weight alone, without its bias.
+    """What became of one layer. Bytes are those of its weight, without its bias.
 
     Attributes
     ----------
     name : str
     n_weights, n_clusters : int
     n_codebooks : int
-        1, or that of its channels or groups of channels; each has `n_clusters` centers.
+        1, or the number of its channels or groups of channels; each has `n_clusters` centers.
     used_centers : int
-        Centers that any weight has. A file needs to hold no others, so they alone count below.
+        Centers that at least one weight has, of all codebooks together. Only these are counted in
+        `bits` and `bytes_after`, since a file need not hold the others.
     bits : int
-        Of a label: log2 of the used centers of a codebook, rounded up; of the largest codebook.
+        Bits of a label: log2 of the used centers of the largest codebook, rounded up.
     bytes_before : int
         In the layer's dtype; 0 for a tied layer, which is stored once.
     bytes_after : int
-        Packed labels and the codebook in the layer's dtype; 0 for a tied layer.
+        Packed labels and the codebooks in the layer's dtype; 0 for a tied layer.
     inertia : float
-        Before the centers are rounded to the layer's dtype.
+        Before the centers are rounded to the layer's dtype; the sum over its codebooks.
     n_iter : int
-        Of several codebooks the most.
+        The largest over its codebooks.
     converged : bool
-    tied_to : str or None
-        The layer whose centers and labels it has, being tied to its weight.
+        Whether the clustering of every codebook converged.
+    tied_to : str or None, default None
+        The layer whose centers and labels this one shares, because their weights are tied.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> lib.share_weights(torch.nn.Linear(8, 8), 4).layers[0].bytes_after
+    32
     """
 
     name: str
@@ -63,75 +89,129 @@ class SharedLayer:
     tied_to: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SharedModel:
-    """A model whose layers share weights; `layers` is a tuple of `SharedLayer`, one each."""
+    """A model whose layers share weights; the result of `share_weights`.
+
+    Attributes
+    ----------
+    model : nn.Module
+    layers : tuple of SharedLayer
+        One for each layer that shares weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> lib.share_weights(torch.nn.Linear(8, 8), 4)
+    SharedModel(1 layer, n_weights=64, bits_per_weight=4, bytes 256 -> 32, ratio=8)
+    """
 
     model: nn.Module
     layers: tuple[SharedLayer, ...]
 
     @property
-    def n_weights(self):
+    def n_weights(self) -> int:
         """Number of weights in these layers, tied ones once."""
         return sum(layer.n_weights for layer in self.layers if layer.tied_to is None)
 
     @property
-    def bytes_before(self):
+    def bytes_before(self) -> int:
         """Bytes of their weights before."""
         return sum(layer.bytes_before for layer in self.layers)
 
     @property
-    def bytes_after(self):
+    def bytes_after(self) -> int:
         """Bytes of their packed labels and codebooks."""
         return sum(layer.bytes_after for layer in self.layers)
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """Bytes before over bytes after."""
         return self.bytes_before / self.bytes_after
 
     @property
-    def bits_per_weight(self):
+    def bits_per_weight(self) -> float:
         """Mean bits of a weight, codebooks included."""
         return 8 * self.bytes_after / self.n_weights
 
+    def report(self) -> str:
+        """The layers, and their sums, as a table of plain text.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import lib
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
+        >>> report = lib.share_weights(model, 4).report()
+        >>> report.splitlines()[-1].split()
+        ['all', 'layers', '96', '384', '56', '6.86']
+        """
+        rows = [asdict(layer) for layer in self.layers]
+        rows.append({"name": "all layers"} | {key: getattr(self, key) for key in TOTALS})
+        for row in rows:
+            if row["bytes_after"]:
+                row["ratio"] = row["bytes_before"] / row["bytes_after"]
+        return text_table(rows, COLUMNS)
+
+    def __repr__(self) -> str:
+        n_layers = len(self.layers)
+        return (
+            f"SharedModel({n_layers} layer{'s' * (n_layers > 1)}, "
+            f"n_weights={self.n_weights:,}, bits_per_weight={self.bits_per_weight:.4g}, "
+            f"bytes {self.bytes_before:,} -> {self.bytes_after:,}, ratio={self.ratio:.4g})"
+        )
+
 
 def share_weights(
-    model,
-    n_clusters,
+    model: nn.Module,
+    n_clusters: int | Mapping[str, int] | None = None,
     *,
-    layers=None,
-    granularity="per_tensor",
-    group_size=None,
-    inplace=False,
-    progress=False,
-    **options,
-):
+    layers: Sequence[str] | Mapping[str | type, Options | None] | None = None,
+    config: SharingConfig | None = None,
+    inplace: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> SharedModel:
     """Replace the weights of layers by codebook and labels.
 
-    Each layer then computes from its centers, `layer.parametrizations.weight.original`, which can
-    be trained; assigning to `layer.weight` moves the centers to the means of what is assigned.
+    Each layer then computes from its centers, ``layer.parametrizations.weight.original``, which can
+    be trained; assigning to ``layer.weight`` moves the centers to the means of what is assigned.
+    Its labels, ``layer.parametrizations.weight[0].labels``, are documented at
+    `lib.codebook.SharedWeight`.
 
     Parameters
     ----------
     model : nn.Module
         Not modified unless `inplace`.
-    n_clusters : int or mapping of str to int
-        Number of centers, of every layer or of each by name.
-    layers : sequence of str, optional
-        Names of modules with a `weight`; by default every convolution and `Linear`. Whatever is
-        tied to one of their weights is shared with it and stays tied.
-    granularity : {"per_tensor", "per_channel", "per_grouped_channel"}
-        What has a codebook of its own: a layer's weight, each output channel of it, or every
-        `group_size` output channels; named as in coremltools.
-    group_size : int, optional
-        Read by "per_grouped_channel", which needs it. The last group holds the rest.
-    inplace : bool
+    n_clusters : int or mapping of str to int, optional
+        Number of centers, of every layer or of each by name. Needed unless `layers` or `config`
+        gives it to every layer.
+    layers : sequence of str, or mapping of (str or type) to (mapping or None), optional
+        A sequence names the layers to share: modules with a `weight`. By default these are all
+        convolutions and `Linear`. Tied weights are shared together and stay tied.
+
+        A mapping gives options of their own to the layers of a type (such as ``nn.Linear``, or its
+        name) and to layers by name; a name counts more than a type, and both more than the options
+        for all. Layers that it leaves out take these. Layers of another type than the default are
+        shared when they are named here; None instead of options leaves layers as they are.
+    config : SharingConfig, optional
+        All these options as one object. Options given beside it replace its own.
+    inplace : bool, default False
         Modify `model`; on an error it is left as it was. Make its optimizer afterwards.
-    progress : bool
+    progress : bool, default False
         Show a progress bar.
     **options
-        Passed to `cluster`.
+        For all layers, what `cluster` takes, with its defaults, and
+
+        granularity : {"per_tensor", "per_channel", "per_grouped_channel"}, default "per_tensor"
+            What has a codebook of its own: a layer's weight, each output channel of it, or every
+            `group_size` output channels; named as in coremltools.
+        group_size : int
+            Read by "per_grouped_channel", which needs it. The last group holds the rest.
+
+        `sample_weight` is of the shape of a layer's weight, so give it by name, or as a mapping
+        from names of layers to arrays, such as `lib.compression.fisher` returns.
 
     Returns
     -------
@@ -140,32 +220,58 @@ def share_weights(
     Raises
     ------
     TypeError, ValueError
-        On unknown, missing or already parametrized layers, an unknown granularity, and as
-        `cluster` does, with the layer's name.
+        On unknown names, types and options, layers that are parametrized already, and as `cluster`
+        does, with the layer's name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 8))
+    >>> shared = lib.share_weights(model, 16, layers={torch.nn.Linear: {"n_clusters": 4}})
+    >>> [len(layer.weight.unique()) for layer in shared.model]
+    [16, 4]
     """
-    size = _group_size(granularity, group_size)
-    groups = _groups(model, layers)
-    numbers = _numbers(n_clusters, groups)
-    channels = {name: size and _channels(model, owners[0], size) for name, owners in groups.items()}
+    config = _merged_config(model, n_clusters, layers, config, options)
+    chosen = _chosen(model, layers, config)
+    groups = _groups(model, chosen)
+    settings = _settings(model, groups, chosen, config)
     weights = {name: model.get_parameter(owner.parameter) for name, (owner, *_) in groups.items()}
-    results = _cluster_all(weights, numbers, channels, progress, options)
+    results = _cluster_all(weights, settings, progress)
     if not inplace:
         model = copy.deepcopy(model)
-    records = []
+    records: list[SharedLayer] = []
     for name, (first, *tied) in groups.items():
         weight = model.get_parameter(first.parameter)
-        records.append(_record(name, weight, numbers[name], results[name]))
+        records.append(_record(name, weight, settings[name].n_clusters, results[name]))
         records += [
             replace(records[-1], name=other.layer, bytes_before=0, bytes_after=0, tied_to=name)
             for other in tied
         ]
-        _parametrize(model, groups[name], channels[name], results[name])
+        _parametrize(model, groups[name], settings[name].channels, results[name])
     return SharedModel(model, tuple(records))
 
 
-def plain_weights(model):
-    """Turn every shared layer back into plain weights, ties restored, in place; the model."""
-    groups = {}
+def plain_weights(model: nn.Module) -> nn.Module:
+    """Turn every shared layer back into plain weights, in place; tied weights stay tied.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    nn.Module
+        The model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> lib.plain_weights(lib.share_weights(torch.nn.Linear(4, 4), 2).model)
+    Linear(in_features=4, out_features=4, bias=True)
+    """
+    groups: dict[int, list] = {}
     for module in model.modules():
         for attribute, shared in getattr(module, "parametrizations", {}).items():
             if isinstance(shared[0], SharedWeight):
@@ -200,18 +306,65 @@ class _Owner(NamedTuple):
         return self.path if self.attribute == "weight" else self.parameter
 
 
+def _merged_config(model, n_clusters, layers, config, options):
+    """All options of a call as one config, whose names and types have been checked."""
+    config = SharingConfig({}) if config is None else config
+    if n_clusters is not None:
+        options = {"n_clusters": n_clusters, **options}
+    modules = {name: module for name, module in model.named_modules() if _has_weight(module)}
+    kinds = list(dict.fromkeys(kind for module in modules.values() for kind in _kinds(module)))
+    types, names = dict(config.types), dict(config.names)
+    for key, theirs in layers.items() if isinstance(layers, Mapping) else ():
+        is_type = isinstance(key, type) or (key not in modules and key in kinds)
+        (types if is_type else names)[key] = theirs
+    config = SharingConfig({**config.options, **options}, types, names)
+    check_known("type of layer", config.types, kinds)
+    if unknown := [name for name in config.names if name not in modules]:
+        raise ValueError(
+            f"the mapping names {unknown}: choose from the layers {list(modules)} "
+            f"and the types {kinds}."
+        )
+    return config
+
+
+def _has_weight(module):
+    parameters = dict(module.named_parameters(recurse=False))
+    return "weight" in parameters or parametrize.is_parametrized(module, "weight")
+
+
+def _kinds(module):
+    """Names of the types that a module has, but for those that every module has."""
+    return [kind.__name__ for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
+
+
+def _chosen(model, layers, config):
+    """Names of the layers to share, tied ones not yet added."""
+    modules = dict(model.named_modules())
+    if layers is None or isinstance(layers, Mapping):
+        chosen = [
+            name
+            for name, module in modules.items()
+            if name in config.names
+            or isinstance(module, LAYERS)
+            or (_has_weight(module) and not config.types.keys().isdisjoint(_kinds(module)))
+        ]
+    else:
+        chosen = [layers] if isinstance(layers, str) else list(layers)
+        if left_out := [name for name in config.names if name not in chosen]:
+            raise ValueError(f"the mapping names {left_out}: shared are {chosen}.")
+    kept = [n for n in chosen if n not in modules or config.of(n, modules[n]) is not None]
+    if not kept:
+        raise ValueError("no layer to share: the model has no convolution or Linear; name layers.")
+    return kept
+
+
 def _groups(model, layers):
-    """By name of layer, the owners of its weight: itself, and whatever is tied to it."""
+    """By name of layer, the owners of its weight: itself, and the layers that are tied to it."""
     modules = dict(model.named_modules())
     owners = {}
     for path, module in modules.items():
         for attribute, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             owners.setdefault(id(parameter), []).append(_Owner(path, attribute))
-    if layers is None:
-        layers = [path for path, module in modules.items() if isinstance(module, LAYERS)]
-    layers = [layers] if isinstance(layers, str) else list(layers)
-    if not layers:
-        raise ValueError("no layer to share: the model has no convolution or Linear; name layers.")
     for name in layers:
         if name in modules and parametrize.is_parametrized(modules[name], "weight"):
             raise ValueError(
@@ -233,15 +386,49 @@ def _groups(model, layers):
     return {first.layer: [first, *tied] for first, *tied in groups.values()}
 
 
-def _numbers(n_clusters, groups):
-    """Number of centers by name of layer."""
-    if not isinstance(n_clusters, Mapping):
-        return dict.fromkeys(groups, check_n_clusters(n_clusters))
-    if missing := [name for name in groups if name not in n_clusters]:
+class _Settings(NamedTuple):
+    """What one weight is clustered with."""
+
+    n_clusters: int
+    channels: Channels | None
+    options: dict[str, Any]  # of `cluster`
+
+
+def _settings(model, groups, chosen, config):
+    """By name of layer, its settings."""
+    by_layer = {
+        name: _options(model, [owner.path for owner in owners if owner.path in chosen], config)
+        for name, owners in groups.items()
+    }
+    if missing := [name for name, options in by_layer.items() if "n_clusters" not in options]:
         raise ValueError(f"n_clusters lacks the layers {missing}: give each a number.")
-    if unknown := [name for name in n_clusters if name not in groups]:
-        raise ValueError(f"n_clusters names {unknown}: shared are {list(groups)}, tied ones once.")
-    return {name: check_n_clusters(number) for name, number in n_clusters.items()}
+    found = {}
+    for name, options in by_layer.items():
+        try:
+            n_clusters = check_n_clusters(options.pop("n_clusters"))
+            size = _group_size(
+                options.pop("granularity", "per_tensor"), options.pop("group_size", None)
+            )
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {name!r}: {error}") from error
+        channels = None if size is None else _channels(model, groups[name][0], size)
+        found[name] = _Settings(n_clusters, channels, options)
+    return found
+
+
+def _options(model, tied, config):
+    """Options of tied layers: of those among them that were given any by name, or of all."""
+    deciding = [name for name in tied if name in config.names] or tied
+    first, *others = [config.of(name, model.get_submodule(name)) for name in deciding]
+    for name, options in zip(deciding[1:], others, strict=True):
+        if options.keys() != first.keys() or not all(
+            np.array_equal(options[key], first[key]) for key in first
+        ):
+            raise ValueError(
+                f"layers {deciding[0]!r} and {name!r} are tied, but have different options: "
+                "give only one of them options by its name."
+            )
+    return first
 
 
 def _group_size(granularity, group_size):
@@ -286,19 +473,16 @@ def _channels(model, owner, size):
     return Channels(axis, size)
 
 
-def _cluster_all(weights, numbers, channels, progress, options):
+def _cluster_all(weights, settings, progress):
     """By name of layer, the clusterings of its weight or of its groups of channels."""
-    parts = {
-        name: channels[name].split(_array(weight)) if channels[name] else [weight]
-        for name, weight in weights.items()
-    }
+    parts = {name: _parts(name, weight, settings[name]) for name, weight in weights.items()}
     bar = tqdm(desc="sharing weights", total=sum(map(len, parts.values())), disable=not progress)
 
     def run(name):
         try:
             found = []
-            for part in parts[name]:
-                found.append(cluster(part, numbers[name], **options))
+            for part, options in parts[name]:
+                found.append(cluster(part, settings[name].n_clusters, **options))
                 bar.update()
             return found
         except (TypeError, ValueError) as error:
@@ -306,11 +490,29 @@ def _cluster_all(weights, numbers, channels, progress, options):
 
     # Small layers run side by side, since sorts and loops use one core. Passes over a large layer
     # use all cores, and short rows are mostly Python.
-    alone = [name for name in weights if channels[name] or weights[name].numel() > FEW]
+    alone = [name for name in weights if settings[name].channels or weights[name].numel() > FEW]
     together = [name for name in weights if name not in alone]
     with bar:
         found = dict(zip(together, threads.run(run, together), strict=True))
         return found | {name: run(name) for name in alone}
+
+
+def _parts(name, weight, settings):
+    """What is clustered on its own, the weight or its groups of channels, each with its options."""
+    channels, options = settings.channels, settings.options
+    if channels is None:
+        return [(weight, options)]
+    groups = channels.split(_array(weight))
+    importance = options.get("sample_weight")
+    if importance is None:
+        return [(group, options) for group in groups]
+    if tuple(np.shape(importance)) != tuple(weight.shape):
+        raise ValueError(
+            f"layer {name!r}: sample_weight has shape {tuple(np.shape(importance))}: expected "
+            f"{tuple(weight.shape)}, that of the weights."
+        )
+    shares = channels.split(importance)
+    return [(g, options | {"sample_weight": w}) for g, w in zip(groups, shares, strict=True)]
 
 
 def _array(weight):
@@ -398,8 +600,17 @@ def _install(model, owners, shared, centers):
             _own_class(module)
             parametrize.register_parametrization(module, attribute, shared)
             module.parametrizations[attribute].original = parameter
+            type(module).__getstate__ = _refuse_pickling
     finally:
         del shared.right_inverse
+
+
+def _refuse_pickling(module):
+    """In place of torch's refusal, which names a state_dict alone."""
+    raise RuntimeError(
+        "layers that share weights cannot be pickled: write the model by compression.save(model, "
+        "path), keep its state_dict(), or pickle plain_weights(copy.deepcopy(model))."
+    )
 
 
 def _own_class(module):

@@ -1,7 +1,10 @@
 """Models whose layers compute from codebook and labels, and the way back."""
 
 import copy
+import json
+import pickle
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -158,6 +161,50 @@ def test_saved_and_loaded(tmp_path):
     other.load_state_dict(torch.load(tmp_path / "shared.pt"))
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(other(images), shared(images))
+
+
+@pytest.mark.parametrize("options", [{}, {"granularity": "per_channel"}])
+class TestWhatTorchDoesWithModels:
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def test_deep_copies(self, options):
+        shared = lib.share_weights(convolutional(), 16, **options).model
+        other = copy.deepcopy(shared)
+        assert torch.equal(other(self.images), shared(self.images))
+        with torch.no_grad():
+            centers_of(other[0]).zero_()
+        assert centers_of(shared[0]).any()
+
+    def test_compiled_and_exported(self, options):
+        shared = lib.share_weights(convolutional(), 16, **options).model
+        expected = shared(self.images)
+        compiled = torch.compile(shared, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(self.images), expected)
+        exported = torch.export.export(shared, (self.images,))
+        torch.testing.assert_close(exported.module()(self.images), expected)
+
+    def test_state_with_a_wrappers_prefix(self, options, tmp_path):
+        """As DataParallel and torch.compile put before the names."""
+        plain = convolutional(seed=0)
+        shared = lib.share_weights(plain, 16, **options).model
+        wrapped = lib.share_weights(nn.DataParallel(plain), 16, **options)
+        assert [layer.name for layer in wrapped.layers] == ["module.0", "module.4"]
+        state = wrapped.model.state_dict()
+        assert [*state] == [f"module.{name}" for name in shared.state_dict()]
+        nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
+        other = lib.share_weights(convolutional(seed=1), 16, **options).model
+        other.load_state_dict(state)
+        assert torch.equal(other(self.images), shared(self.images))
+
+    def test_pickling_is_refused_with_what_to_do_instead(self, options, tmp_path):
+        result = lib.share_weights(convolutional(), 16, **options)
+        for thing in (result, result.model, result.model[0]):
+            for act in (pickle.dumps, lambda it: torch.save(it, tmp_path / "it.pt")):
+                with pytest.raises(RuntimeError, match=r"cannot be pickled: .*compression\.save"):
+                    act(thing)
+        plain = lib.plain_weights(copy.deepcopy(result.model))
+        again = pickle.loads(pickle.dumps(plain))
+        assert torch.equal(again(self.images), result.model(self.images))
 
 
 def test_moved_to_another_dtype_and_memory_format():
@@ -439,3 +486,180 @@ class TestGranularity:
     def test_bad_options_are_refused(self, options, message):
         with pytest.raises(ValueError, match=message):
             lib.share_weights(convolutional(), 4, **options)
+
+
+class TestOptionsByLayer:
+    def test_a_name_counts_more_than_a_type_and_both_more_than_all(self):
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 8), nn.Linear(8, 8)
+        )
+        options = {
+            nn.Linear: {"n_clusters": 3, "init": "linear", "max_iter": 0},
+            "3": {"n_clusters": 5},
+            "1": {"granularity": "per_channel"},
+        }
+        result = lib.share_weights(model, 16, max_iter=2, layers=options)
+        assert [layer.n_clusters for layer in result.layers] == [16, 16, 3, 5]
+        assert [layer.n_codebooks for layer in result.layers] == [1, 8, 1, 1]
+        assert [layer.n_iter for layer in result.layers] == [2, 2, 0, 0]
+        weight = model[3].weight
+        expected = torch.linspace(weight.min().item(), weight.max().item(), 5)
+        torch.testing.assert_close(centers_of(result.model[3]).detach(), expected)
+
+    def test_types_are_named_too_and_the_nearest_counts(self):
+        class Special(nn.Linear):
+            pass
+
+        model = nn.Sequential(Special(8, 8), nn.Linear(8, 8))
+        for options in (
+            {"Linear": {"n_clusters": 3}, "Special": {"n_clusters": 5}},
+            {Special: {"n_clusters": 5}, nn.Linear: {"n_clusters": 3}},
+        ):
+            result = lib.share_weights(model, 16, layers=options)
+            assert [layer.n_clusters for layer in result.layers] == [5, 3]
+        result = lib.share_weights(model, 16, layers={"Linear": {"n_clusters": 3}})
+        assert [layer.n_clusters for layer in result.layers] == [3, 3]
+
+    def test_a_layer_that_has_the_name_of_a_type_is_meant(self):
+        model = nn.ModuleDict({"Linear": nn.Linear(8, 8), "other": nn.Linear(8, 8)})
+        result = lib.share_weights(model, 16, layers={"Linear": {"n_clusters": 3}})
+        assert [layer.n_clusters for layer in result.layers] == [3, 16]
+
+    def test_none_leaves_layers_as_they_are_and_types_beside_the_default_are_shared(self):
+        model = nn.ModuleList([nn.Embedding(9, 8), nn.Conv1d(3, 8, 3), nn.Linear(8, 8)])
+        result = lib.share_weights(model, 4, layers={"Conv1d": None, nn.Embedding: {}})
+        assert [layer.name for layer in result.layers] == ["0", "2"]
+        result = lib.share_weights(model, 4, layers={"2": None})
+        assert [layer.name for layer in result.layers] == ["1"]
+        result = lib.share_weights(model, 4, layers={nn.Conv1d: None, "1": {"n_clusters": 3}})
+        assert [(layer.name, layer.n_clusters) for layer in result.layers] == [("1", 3), ("2", 4)]
+        with pytest.raises(ValueError, match="no layer"):
+            lib.share_weights(model, 4, layers={nn.Linear: None, nn.Conv1d: None})
+
+    def test_another_granularity_drops_the_group_size_of_all(self):
+        grouped = {"granularity": "per_grouped_channel", "group_size": 4}
+        result = lib.share_weights(
+            convolutional(), 4, layers={nn.Linear: {"granularity": "per_tensor"}}, **grouped
+        )
+        assert [layer.n_codebooks for layer in result.layers] == [2, 1]
+
+    def test_importance_by_layer_is_split_among_its_channels(self):
+        model = convolutional()
+        generator = torch.Generator().manual_seed(0)
+        importance = {
+            name: torch.rand(model.get_submodule(name).weight.shape, generator=generator)
+            for name in ("0", "4")
+        }
+        shared = lib.share_weights(
+            model, 4, sample_weight=importance, layers={"0": {"granularity": "per_channel"}}
+        ).model
+        for channel in range(8):
+            expected = lib.cluster(
+                model[0].weight[channel], 4, sample_weight=importance["0"][channel]
+            )
+            torch.testing.assert_close(centers_of(shared[0])[channel].double(), expected.centers)
+        expected = lib.cluster(model[4].weight, 4, sample_weight=importance["4"])
+        torch.testing.assert_close(centers_of(shared[4]).double(), expected.centers)
+        with pytest.raises(ValueError, match=r"'0'.*shape \(10, 288\): expected \(8, 3, 3, 3\)"):
+            lib.share_weights(
+                model, 4, granularity="per_channel", sample_weight={"0": importance["4"]}
+            )
+
+    def test_options_of_tied_layers(self):
+        model = Tied()
+        named = lib.share_weights(model, 4, layers={"embedding": {"n_clusters": 7}})
+        assert named.layers[0] == lib.share_weights(model, 7, layers=["embedding"]).layers[0]
+        different = {"embedding": {"n_clusters": 7}, "head": {"n_clusters": 8}}
+        with pytest.raises(ValueError, match="'embedding' and 'head' are tied, but have different"):
+            lib.share_weights(model, 4, layers=different)
+        equal = {"embedding": {"n_clusters": 7}, "head": {"n_clusters": 7}}
+        assert lib.share_weights(model, 4, layers=equal).layers[0].n_clusters == 7
+
+    @pytest.mark.parametrize(
+        ("layers", "message"),
+        [
+            ({"fc": {}}, r"names \['fc'\].*layers \['0', '1', '4'\].*types \['Conv2d'.*'Linear'"),
+            ({"2": {}}, r"names \['2'\]"),
+            ({"fc": None}, r"names \['fc'\]"),
+            ({nn.Conv1d: {}}, "type of layer 'Conv1d' is unknown: choose from Conv2d"),
+            ({nn.ReLU: None}, "type of layer 'ReLU' is unknown"),
+            ({nn.Module: {}}, "type of layer 'Module' is unknown"),
+            ({"0": {"gama": 1}}, "option 'gama' is unknown: choose from n_clusters, init, gamma"),
+            ({"0": {"gamma": 7}}, "layer '0': gamma=7"),
+            ({nn.Linear: {"n_clusters": 0}}, "layer '4': n_clusters=0"),
+            ({nn.Linear: {"granularity": "per_row"}}, "layer '4': granularity='per_row'"),
+        ],
+    )
+    def test_what_is_unknown_is_refused_with_what_is_known(self, layers, message):
+        with pytest.raises(ValueError, match=message):
+            lib.share_weights(convolutional(), 4, layers=layers)
+
+    def test_unknown_options_of_all_layers_and_numbers_that_are_missing(self):
+        with pytest.raises(ValueError, match="option 'gama' is unknown"):
+            lib.share_weights(convolutional(), 4, gama=1)
+        with pytest.raises(ValueError, match=r"n_clusters lacks the layers \['0'\]"):
+            lib.share_weights(convolutional(), layers={"4": {"n_clusters": 4}})
+        with pytest.raises(ValueError, match=r"names \['0'\]: shared are \['4'\]"):
+            lib.share_weights(convolutional(), {"0": 4, "4": 4}, layers=["4"])
+
+
+class TestSharingConfig:
+    config = lib.SharingConfig(
+        {"n_clusters": {"4": 7}, "init": torch.linspace(-1, 1, 8), "tol": np.float64(0.5)},
+        types={nn.Conv2d: {"n_clusters": 8}},
+        names={"4": {"init": "linear", "max_iter": None}},
+    )
+
+    def test_through_json_and_back(self):
+        values = json.loads(json.dumps(self.config.to_dict()))
+        assert values["version"] == 1
+        assert values["types"] == {"Conv2d": {"n_clusters": 8}}
+        assert values["names"] == {"4": {"n_clusters": 7, "init": "linear", "max_iter": None}}
+        again = lib.SharingConfig.from_dict(values)
+        assert again.to_dict() == values
+        model = convolutional()
+        one, other = (lib.share_weights(model, config=c) for c in (self.config, again))
+        assert one.layers == other.layers
+        assert [layer.n_clusters for layer in one.layers] == [8, 7]
+
+    def test_what_is_given_beside_it_replaces_its_own(self):
+        model = convolutional()
+        config = lib.SharingConfig({"n_clusters": 4}, types={"Linear": {"n_clusters": 5}})
+        result = lib.share_weights(model, 3, config=config, layers={"4": {"n_clusters": 6}})
+        assert [layer.n_clusters for layer in result.layers] == [3, 6]
+        result = lib.share_weights(model, config=config, layers=["4"])
+        assert [(layer.name, layer.n_clusters) for layer in result.layers] == [("4", 5)]
+        assert config.options == {"n_clusters": 4}
+
+    def test_what_text_cannot_hold_is_refused(self):
+        for options in ({"init": np.sort}, {"sample_weight": np.ones(3)}):
+            with pytest.raises(TypeError, match="which to_dict cannot write"):
+                lib.SharingConfig(options).to_dict()
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({}, "version None: this program reads 1"),
+            ({"version": 2}, "version 2: this program reads 1"),
+            ({"version": 1, "layers": {}}, "key 'layers' is unknown: choose from version, options"),
+            ({"version": 1, "options": {"gama": 1}}, "option 'gama' is unknown"),
+            ({"version": 1, "types": {"Linear": {"gama": 1}}}, "option 'gama' is unknown"),
+        ],
+    )
+    def test_what_it_does_not_know_is_refused(self, values, message):
+        with pytest.raises(ValueError, match=message):
+            lib.SharingConfig.from_dict(values)
+
+
+def test_the_repr_and_the_report_of_a_shared_model():
+    result = lib.share_weights(Tied(), 4)
+    assert repr(result) == (
+        "SharedModel(3 layers, n_weights=464, bits_per_weight=2.552, "
+        "bytes 1,856 -> 148, ratio=12.54)"
+    )
+    names, inner, head, embedding, total = result.report().splitlines()
+    assert names.split()[:3] == ["name", "n_weights", "n_clusters"]
+    assert inner.split()[:9] == ["inner", "64", "4", "1", "4", "2", "256", "32", "8.00"]
+    assert head.split()[6:9] == ["1,600", "116", "13.79"]
+    assert embedding.split()[-1] == "head"
+    assert total.split() == ["all", "layers", "464", "1,856", "148", "12.54"]

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import nn
 
 from ..codebook import Channels, SharedWeight
 from ..files import write_atomically
@@ -87,6 +88,7 @@ def save(model, path, *, rest="exact", about=""):
     """
     if rest not in REST:
         raise ValueError(f"rest={rest!r} is unknown: choose from {', '.join(REST)}.")
+    model = _unwrapped(model)
     shared = shared_parameters(model)
     tensors, layers, same = {}, {}, {}
     names = {}
@@ -144,9 +146,10 @@ def load(path, model, *, shared=False):
         If the file is missing, damaged, of another version, or does not fit the model; before
         anything large is allocated.
     """
+    inner = _unwrapped(model)
     with _opened(path) as file:
-        ours = model.state_dict(keep_vars=True)
-        _check_fit(file, model, ours)
+        ours = inner.state_dict(keep_vars=True)
+        _check_fit(file, inner, ours)
         plain = {name: file.tensor(name) for name in file.plain}
         _check_dtypes(file, plain, ours)
         codebooks = {name: file.shared_weight(name) for name in file.layers}
@@ -155,8 +158,16 @@ def load(path, model, *, shared=False):
             if (first := file.same.get(name, name)) in plain:
                 tensor.copy_(plain[first])
     for name, (weight, centers) in codebooks.items():
-        install(model, name, weight.to(ours[name].device), centers)
+        install(inner, name, weight.to(ours[name].device), centers)
     return model if shared else plain_weights(model)
+
+
+def _unwrapped(model):
+    """The model that DataParallel or torch.compile has wrapped: its names have no prefix."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod
+    return model
 
 
 def describe(path):

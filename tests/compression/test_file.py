@@ -134,6 +134,19 @@ def test_what_half_precision_cannot_hold_is_not_saved_in_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model)])
+def test_a_wrapped_model_has_the_file_of_the_model(wrap, path, tmp_path):
+    save(wrap(shared()), tmp_path / "it")
+    assert describe(tmp_path / "it")[:-2] == describe(path)[:-2]
+    wrapped = wrap(Network(seed=1))
+    assert load(tmp_path / "it", wrapped) is wrapped
+    expected = load(path, Network(seed=1)).state_dict()
+    for name, tensor in wrapped.state_dict().items():
+        assert torch.equal(
+            tensor, expected[name.removeprefix("module.").removeprefix("_orig_mod.")]
+        )
+
+
 def test_the_size_table_adds_up(path):
     rows = {row["layer"]: row for row in describe(path)}
     whole = rows.pop("the whole file")
