@@ -1,27 +1,78 @@
-"""Globally optimal centers by dynamic programming over weighted bins of the weights."""
+"""Globally optimal centers: the best partition of sorted weights, by a penalty for each center."""
 
-from itertools import pairwise
+import itertools
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from .density import adaptive_density, power_quantiles
-from .engine import in_order
+from .engine import in_order, partition
+from .engine.partition import MASS, SQUARE
 
+N_EXACT = 1 << 14  # so many distinct weights are not binned
 N_BINS = 8192  # at least, and
 BINS_A_CENTER = 128  # so that what is lost to bins does not grow with the number of centers
 FINER = 8  # bins of the bound, in which a split costs more
-MAX_CLUSTERS = 1024  # the table of cuts grows with their square
+N_SOME = 1024  # points that the first penalty is guessed from
+GUESSES = 8  # of the penalty by the law of high resolution, before chords take over
+NEAR = 4  # numbers of cells so near that their chord is the better guess
+ACCURACY = 1e-7  # of an inertia, relative: where float64 may miss it, sums have twice its digits
+
+
+class Partition(NamedTuple):
+    """Points in cells: cell i holds the points from bounds[i] to bounds[i + 1] - 1.
+
+    Attributes
+    ----------
+    bounds : int64 array of shape (n_cells + 1,)
+    inertia : float
+        Sum of squared distances to the means of the cells, times the masses.
+    """
+
+    bounds: np.ndarray
+    inertia: float
+
+    @property
+    def n_cells(self):
+        """Number of cells."""
+        return len(self.bounds) - 1
+
+
+class Points(NamedTuple):
+    """Weighted points, and the sums over their prefixes.
+
+    Attributes
+    ----------
+    origin, scale : float
+        A point x stands for the weight origin + scale * x.
+    unit : float
+        An inertia of the points, times this, is one of the weights.
+    prefix : float64 array of shape (n + 1, 8)
+        Before each point the sums of m, m x and m x ** 2 for masses m, in two parts: their leading
+        digits, and what these lack. One more column is for the search.
+    penalty : float
+        Divided by (k + 1) ** 3, about that at which k cells are best.
+    offset : float
+        Inertia of the weights about their points.
+    """
+
+    origin: float
+    scale: float
+    unit: float
+    prefix: np.ndarray
+    penalty: float
+    offset: float
 
 
 def optimal_centers(weights, n_clusters, sample_weight=None):
     """Centers of the partition into contiguous cells of least inertia.
 
-    In one dimension optimal cells are intervals, so the best partition of the first j bins into m
-    cells extends the best partition of the first i < j into m - 1 (Wang and Song 2011). The best i
-    grows with j, which leaves O(k b log b) steps for b bins (Grønlund et al. 2017, section 2).
+    In one dimension optimal cells are intervals (Fisher 1958). Where every cell costs a penalty
+    besides its inertia, the best partition is found in one pass of dynamic programming over the
+    sorted weights (Galil and Park 1990), and the least inertia is convex in the number of cells, so
+    that some penalty gives any number (Aggarwal, Schieber and Tokuyama 1994).
 
-    Exact when there are at most `N_BINS` distinct weights (more beyond 64 centers). Above, half of
+    Exact when there are at most `N_EXACT` distinct weights. Above, the weights are binned: half of
     the bins follow the quantiles of density ** (1/3), which are fine in the tails too; the result
     is the optimum among partitions that do not split a bin, and Lloyd's algorithm on all weights
     finishes it.
@@ -31,7 +82,7 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     weights : array of shape (n,), or OrderedWeights
         Ascending, finite.
     n_clusters : int
-        At most 1024, and the number of distinct weights.
+        At most the number of distinct weights.
     sample_weight : float64 array of shape (n,), optional
         Positive, in the order of `weights`.
 
@@ -39,21 +90,26 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     -------
     float64 array of shape (n_clusters,)
         Ascending.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer distinct weights.
+
+    Notes
+    -----
+    A few passes over b points or bins, each of O(b log b) steps at most and about 20 in practice.
     """
-    weights = in_order(weights, sample_weight)
-    starts, prefix = _binned(weights, n_clusters)
-    if n_clusters > len(starts):
-        raise ValueError(f"n_clusters={n_clusters}, but only {len(starts)} weights are distinct.")
-    bounds, _ = _best_bounds(prefix, n_clusters)
-    mass, total = np.diff(prefix[:2, bounds], axis=1)
-    first = np.asarray(weights[starts[bounds[:-1]]], dtype=np.float64) - weights.origin
-    return weights.origin + np.divide(total, mass, out=first, where=mass > 0)
+    points = _points(in_order(weights, sample_weight), n_clusters)
+    n_points = len(points.prefix) - 1
+    if n_clusters > n_points:
+        raise ValueError(f"n_clusters={n_clusters}, but only {n_points} weights are distinct.")
+    bounds = _best(points, n_clusters).bounds
+    return points.origin + points.scale * partition.means(points.prefix, bounds)
 
 
 def inertia_curve(weights, max_clusters, sample_weight=None):
     """Least inertia at every number of centers, of partitions that do not split a bin.
-
-    The dynamic program of the largest number holds those of all smaller ones.
 
     Parameters
     ----------
@@ -67,22 +123,22 @@ def inertia_curve(weights, max_clusters, sample_weight=None):
         Of 1 to m centers, descending; m is `max_clusters`, or the number of distinct weights if
         that is smaller.
     """
-    weights = in_order(weights, sample_weight)
-    starts, prefix = _binned(weights, max_clusters)
-    _, curve = _best_bounds(prefix, min(max_clusters, len(starts)))
-    return np.minimum.accumulate(np.maximum(0.0, curve))
-
-
-def _n_bins(n_clusters):
-    if not 1 <= n_clusters <= MAX_CLUSTERS:
-        raise ValueError(f"n_clusters={n_clusters} must be 1 to {MAX_CLUSTERS} to be optimal.")
-    return max(N_BINS, BINS_A_CENTER * n_clusters)
-
-
-def _binned(weights, n_clusters):
-    """First rank of each bin, and the sums before it."""
-    starts = bin_starts(weights, _n_bins(n_clusters), weights.rank_near)
-    return starts, _prefix_sums(weights.ranges(starts, np.append(starts[1:], len(weights))).T)
+    points = _points(in_order(weights, sample_weight), max_clusters)
+    n_points = len(points.prefix) - 1
+    few, many = _whole(points.prefix), _best(points, min(max_clusters, n_points))
+    exact = not _is_accurate(points.prefix, many)
+    curve = np.empty(many.n_cells)
+    intervals = [(few, many)]
+    while intervals:  # each interval's chord finds a number of cells within it, or is the curve
+        few, many = intervals.pop()
+        counts = np.arange(few.n_cells, many.n_cells + 1)
+        curve[counts - 1] = np.interp(counts, counts[[0, -1]], [few.inertia, many.inertia])
+        if len(counts) > 2:
+            found = _partition(points.prefix, _slope(few, many), exact)
+            if few.n_cells < found.n_cells < many.n_cells:
+                intervals += [(few, found), (found, many)]
+    curve = points.unit * np.maximum(0.0, curve) + points.offset
+    return np.minimum.accumulate(curve)
 
 
 def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
@@ -96,9 +152,9 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
 
     whether or not a boundary between cells splits the bin; if none does, both sides are equal.
     Summed over the weights, the right side is the cost of the same centers for weighted points at
-    the edges of the bins, less a constant. Of that problem the dynamic program finds the exact
-    optimum, since points need not be split. So no centers are better than its optimum less the
-    constant, and only the n_clusters - 1 bins that optimal boundaries split lose anything.
+    the edges of the bins, less a constant. Of that problem the exact optimum is known, since points
+    need not be split. So no centers are better than its optimum less the constant, and only the
+    n_clusters - 1 bins that optimal boundaries split lose anything.
 
     Parameters
     ----------
@@ -113,34 +169,51 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
         Less a margin above the rounding of its sums; at least 0.
     """
     weights = in_order(weights, sample_weight)
-    n_bins = n_bins or FINER * min(_n_bins(n_clusters), 4 * N_BINS)  # a gigabyte at most
-    starts = bin_starts(weights, n_bins, weights.rank)
+    starts = bin_starts(weights, n_bins or FINER * _n_bins(n_clusters), weights.rank)
     edges = weights[np.append(starts, len(weights) - 1)] - weights.origin
     mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     width = np.diff(edges)
     offset = np.maximum(0.0, total - mass * edges[:-1])  # sum of x - a
     spread = np.maximum(0.0, square - edges[:-1] * (2 * total - mass * edges[:-1]))
     upper = np.divide(offset, width, out=np.zeros_like(width), where=width > 0)
-    points = np.append(mass - upper, 0.0) + np.append(0.0, upper)
-    sums = np.stack([points, points * edges, points * edges**2])
-    sums = sums[:, points > 0]
-    prefix = _prefix_sums(sums)
-    bounds, _ = _best_bounds(prefix, min(n_clusters, sums.shape[1]))
-    cost = sum(_cost(prefix, i, j) for i, j in pairwise(bounds))
+    at_edges = np.append(mass - upper, 0.0) + np.append(0.0, upper)
+    held = at_edges > 0
+    points = _weighted(edges[held], at_edges[held], weights.origin)
+    cost = points.unit * _best(points, min(n_clusters, held.sum())).inertia
     constant = np.sum(width * offset - spread)
-    margin = np.finfo(np.float64).eps * sums.shape[1] * sums[2].sum()  # of adding one by one
+    # of adding one by one
+    margin = np.finfo(np.float64).eps * held.sum() * np.sum(at_edges * edges**2)
     return max(0.0, float(cost - constant - margin))
 
 
-def _prefix_sums(sums):
-    """Sums before each bin; float64 of shape (3, n_bins + 1).
+# -------------------------------------------------------------------------- weights as points
 
-    Summed outward from the middle: one huge outlier does not drown the sums of all others.
-    """
-    below, above = np.split(sums, [sums.shape[1] // 2], axis=1)
-    return np.hstack(
-        [-np.cumsum(below[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1)), np.cumsum(above, axis=1)]
-    )
+
+def _points(weights, n_clusters):
+    """Distinct weights or, of too many, the means of bins."""
+    n_bins = _n_bins(n_clusters)
+    values = weights.distinct(max(N_EXACT, n_bins)) if len(weights) > N_EXACT else None
+    if values is not None:
+        starts = weights.rank(values)
+        mass = weights.ranges(starts, np.append(starts[1:], len(weights)))[:, 0]
+        return _weighted(values - weights.origin, mass, weights.origin)
+    if len(weights) <= N_EXACT:
+        values = np.asarray(weights, np.float64) - weights.origin
+        starts = np.flatnonzero(np.append(True, values[1:] > values[:-1]))
+        mass = np.ones(len(values)) if weights.sample_weight is None else weights.sample_weight
+        return _weighted(values[starts], np.add.reduceat(mass, starts), weights.origin)
+    starts = bin_starts(weights, n_bins, weights.rank_near)
+    mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
+    first = weights[starts] - weights.origin
+    means = np.divide(total, mass, out=first, where=mass > 0)
+    inertia = np.maximum(0.0, square - means * total).sum()
+    return _weighted(means, mass, weights.origin, inertia)
+
+
+def _n_bins(n_clusters):
+    if n_clusters < 1:
+        raise ValueError(f"n_clusters={n_clusters} must be at least 1.")
+    return max(N_BINS, BINS_A_CENTER * n_clusters)
 
 
 def bin_starts(weights, n_bins, rank):
@@ -156,52 +229,101 @@ def bin_starts(weights, n_bins, rank):
     probabilities = np.linspace(0, 1, n_bins // 2, endpoint=False)
     by_density = power_quantiles(adaptive_density(weights), 1 / 3, probabilities)
     evenly = weights.starts_of_distinct(n_bins // 2)
-    return np.unique(np.concatenate([rank(by_density), evenly]))
+    starts = np.sort(np.concatenate([rank(by_density), evenly]), kind="stable")  # np.unique hashes
+    return starts[np.append(True, starts[1:] > starts[:-1])]
 
 
-@njit(cache=True)
-def _cost(prefix, i, j):
-    """Inertia of the bins i to j - 1 about their mean; too light for the sums, they have none."""
-    mass, total = prefix[0, j] - prefix[0, i], prefix[1, j] - prefix[1, i]
-    return prefix[2, j] - prefix[2, i] - (total * total / mass if mass > 0 else 0.0)
+def _weighted(values, mass, origin, offset=0.0):
+    """`Points` of ascending values about an origin."""
+    # Powers of two, so that scaling is exact, and no square over- or underflows.
+    scale, heaviest = 2.0 ** np.frexp([max(-values[0], values[-1]), mass.max()])[1]
+    values = values / scale
+    prefix = partition.prefix_sums(values, mass / heaviest)
+    # The distortion of k centers is about D / (k + 1) ** 2, so one more saves 2 D / (k + 1) ** 3,
+    # where 12 D is the cube of the integral of density ** (1/3) (Panter and Dite 1951).
+    some = np.linspace(0, len(values) - 1, min(len(values), N_SOME)).astype(np.int64)
+    integral = np.sum(np.cbrt(np.diff(prefix[some, MASS]) * np.diff(values[some]) ** 2))
+    return Points(origin, scale, scale**2 * heaviest, prefix, integral**3 / 6, offset)
 
 
-@njit(cache=True)
-def _best_bounds(prefix, n_clusters):
-    """First bin of each cell and the end, int64 of shape (n_clusters + 1,); costs of fewer cells.
+# ------------------------------------------------------------------------ the best partition
 
-    The costs are of 1 to n_clusters cells, float64 of shape (n_clusters,).
+
+def _best(points, n_cells):
+    """The partition of least inertia into so many cells."""
+    for exact in (False, True):
+        if n_cells == 2:  # one bound, which is tried everywhere
+            bounds = partition.halved_bounds(points.prefix, exact)
+            found = Partition(bounds, partition.inertia(points.prefix, bounds, exact))
+        else:
+            found = _search(points.prefix, points.penalty / (n_cells + 1) ** 3, n_cells, exact)
+        if exact or _is_accurate(points.prefix, found):
+            return found
+
+
+def _is_accurate(prefix, found):
+    """Whether rounding of the sums' leading digits is negligible beside the inertia."""
+    error = 4 * np.finfo(np.float64).eps * np.abs(prefix[[0, -1], SQUARE]).max()
+    return found.n_cells * error <= ACCURACY * found.inertia
+
+
+def _search(prefix, penalty, n_cells, exact):
+    """Find a penalty that gives so many cells.
+
+    The least inertia is convex in their number. A penalty is the slope of a line that touches this
+    curve from below, at the numbers that it makes best. Where the chord between a smaller and a
+    larger number finds nothing below itself, it is part of the curve, and a partition into any
+    number between is made of the two at its ends.
     """
-    n_bins = prefix.shape[1] - 1
-    best = np.empty(n_bins + 1)
-    for j in range(1, n_bins + 1):
-        best[j] = _cost(prefix, 0, j)
-    cut = np.zeros((n_clusters, n_bins + 1), np.int32)
-    costs = np.empty(n_clusters)
-    costs[0] = best[n_bins]
-    for m in range(1, n_clusters):
-        longer = np.full(n_bins + 1, np.inf)
-        step = 1
-        while 2 * step <= n_bins:
-            step *= 2
-        # Coarse to fine: the neighbours' best cuts bracket the cut between them, and one cell less
-        # does not end later.
-        while step >= 1:
-            for j in range(step, n_bins + 1, 2 * step):
-                if j <= m:
-                    cut[m, j] = m
-                    continue
-                low = max(m, cut[m, j - step], cut[m - 1, j])
-                high = cut[m, j + step] if j + step <= n_bins else j - 1
-                for i in range(low, min(high, j - 1) + 1):
-                    value = best[i] + _cost(prefix, i, j)
-                    if value < longer[j]:
-                        longer[j], cut[m, j] = value, i
-            step //= 2
-        best = longer
-        costs[m] = best[n_bins]
-    bounds = np.empty(n_clusters + 1, np.int64)
-    bounds[n_clusters] = n_bins
-    for m in range(n_clusters - 1, -1, -1):
-        bounds[m] = cut[m, bounds[m + 1]]
-    return bounds, costs
+    few, many = _whole(prefix), Partition(np.arange(len(prefix)), 0.0)
+    tried = {}  # penalties by the numbers that they gave
+    guess = penalty
+    for attempt in itertools.count():
+        if n_cells in (few.n_cells, many.n_cells):
+            return few if few.n_cells == n_cells else many
+        near = many.n_cells - few.n_cells <= NEAR or attempt >= GUESSES
+        penalty = _slope(few, many) if near else guess
+        found = _partition(prefix, penalty, exact)
+        if few.n_cells < found.n_cells < many.n_cells:
+            few, many = (found, many) if found.n_cells <= n_cells else (few, found)
+        elif near:
+            return _spliced(prefix, few, many, n_cells, exact)
+        tried[found.n_cells] = penalty
+        guess = _guess(tried, few.n_cells, many.n_cells, n_cells)
+
+
+def _guess(tried, few, many, n_cells):
+    """Penalty between those of a smaller and a larger number, or by the law from one of them."""
+    if few in tried and many in tried:
+        counts = np.log([few + 1, many + 1])
+        penalties = np.log([tried[few], tried[many]])
+        return np.exp(np.interp(np.log(n_cells + 1), counts, penalties))
+    known = few if few in tried else many
+    return tried[known] * ((known + 1) / (n_cells + 1)) ** 3
+
+
+def _slope(few, many):
+    return max(0.0, few.inertia - many.inertia) / (many.n_cells - few.n_cells)
+
+
+def _whole(prefix):
+    bounds = np.array([0, len(prefix) - 1])
+    return Partition(bounds, partition.inertia(prefix, bounds, True))
+
+
+def _partition(prefix, penalty, exact):
+    bounds = partition.penalized_bounds(prefix, penalty, exact)
+    return Partition(bounds, partition.inertia(prefix, bounds, exact))
+
+
+def _spliced(prefix, few, many, n_cells, exact):
+    """So many cells of two partitions that are both best under one penalty.
+
+    The first cells are those of `many`, the last ones those of `few`, parted where a cell of `few`
+    holds one of `many`: exchanging the ends of nested cells raises no cost (Aggarwal, Schieber and
+    Tokuyama 1994, lemma 3).
+    """
+    more = n_cells - few.n_cells
+    i = np.argmax(many.bounds[more + 1 : more + few.n_cells + 1] <= few.bounds[1:])
+    bounds = np.concatenate([many.bounds[: i + more + 1], few.bounds[i + 1 :]])
+    return Partition(bounds, partition.inertia(prefix, bounds, exact))

@@ -9,3 +9,5 @@ from numba import njit
 inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 kernel = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 inlined = njit(inline="always")
+# By LLVM, after Numba has typed it once: for the few lines of an innermost loop.
+inlined_by_llvm = njit(error_model="numpy", forceinline=True)
