@@ -56,7 +56,9 @@ def _parser():
     )
     compress.add_argument("--arch", help="the model that a checkpoint is of")
     compress.add_argument("--bits", type=_bits, default=4, help="2 ** BITS centers a layer (4)")
-    compress.add_argument("--init", default="weight-distribution", help="of k-means")
+    compress.add_argument(
+        "--init", default="weight-distribution", help="a name in lib.INITIALIZATIONS"
+    )
     compress.add_argument("--layers", nargs="+", help="by default convolutions and linear layers")
     compress.add_argument("--rest", default="exact", choices=("exact", "float16"), help="all else")
     compress.add_argument("--out", required=True, metavar="FILE")
