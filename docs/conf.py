@@ -39,6 +39,9 @@ napoleon_use_ivar = True  # a NamedTuple documents its fields already
 
 html_theme = "furo"
 html_title = project
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"

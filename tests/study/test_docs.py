@@ -1,16 +1,24 @@
 """README and documentation: numbers, links, snippets and commands that hold; the built pages."""
 
+import base64
 import contextlib
 import io
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+import lib
 from lib import __main__ as method_commands
+from lib import compression
 from lib.study import __main__ as study_commands
 from lib.study import paths
 from lib.study.publish import readme
@@ -19,6 +27,7 @@ README = paths.ROOT / "README.md"
 PAGES = readme.pages()
 OTHERS = [paths.ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")]
 PROGRAMS = {"lib": method_commands, "lib.study": study_commands}
+WITHOUT_TEXT = ("search.html", "genindex.html", "py-modindex.html")
 
 each_page = pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
 
@@ -114,26 +123,102 @@ def test_python_snippets_run(path, tmp_path, monkeypatch):
     assert set(names) > {"model", "inputs", "weights"}
 
 
-def help_of(program, command):
-    """What a command's --help prints."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        program.main([command, "--help"])
-    assert ended.value.code == 0, command
-    return printed.getvalue()
-
-
 @pytest.mark.parametrize("path", PAGES + OTHERS[:1], ids=[p.stem for p in PAGES + OTHERS[:1]])
-def test_commands_and_their_options_exist(path):
+def test_commands_can_be_called(path):
+    """Targets of make exist, and the parsers take every command with its options."""
     targets = set(re.findall(r"^([\w-]+):", (paths.ROOT / "Makefile").read_text(), re.M))
     for words in commands(path.read_text()):
-        if words[:1] == ["make"] and len(words) > 1:
-            called = [word for word in words[1:] if "=" not in word]
-            assert set(called) <= targets, words
-        if "-m" in words and words[words.index("-m") + 1] in PROGRAMS:
-            start = words.index("-m") + 1
-            program, rest = PROGRAMS[words[start]], words[start + 1 :]
-            if rest and re.fullmatch(r"\w+", rest[0]):
-                text = help_of(program, rest[0])
-                options = [word for word in rest if word.startswith("--")]
-                assert [option for option in options if option not in text] == [], words
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word} <= targets, words
+            continue
+        start = words.index("-m") + 1
+        program, arguments = PROGRAMS[words[start]], words[start + 1 :]
+        arguments = arguments[: min(map(arguments.index, {">", "&&"} & {*arguments}), default=None)]
+        if len(arguments) > 1:
+            program._parser().parse_args(arguments)  # exits on what it does not take
+        elif arguments:  # a command named in a sentence
+            with pytest.raises(SystemExit, match=r"^0$"):
+                program._parser().parse_args([*arguments, "--help"])
+
+
+def outputs():
+    """A stream, a figure, and a table that is wider than any page."""
+    figure = (paths.ROOT / "results/full/figures/accuracy.png").read_bytes()
+    wide = pd.DataFrame(np.eye(40)).to_html()
+    new = nbformat.v4.new_output
+    return [
+        new("stream", text="printed\n"),
+        new("display_data", {"image/png": base64.b64encode(figure).decode()}),
+        new("execute_result", {"text/html": wide}, execution_count=1),
+    ]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built pages of a copy of the documentation, in which all notebooks have outputs."""
+    root = tmp_path_factory.mktemp("repository")
+    ignored = shutil.ignore_patterns("_build", "executed")
+    shutil.copytree(paths.ROOT / "docs", root / "docs", ignore=ignored)
+    shutil.copytree(paths.ROOT / "results", root / "results")
+    for name in ("lib", "notebooks", "pyproject.toml"):
+        (root / name).symlink_to(paths.ROOT / name)
+    (root / "results/full/notebooks").mkdir(exist_ok=True)
+    for path in (paths.ROOT / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+        code.outputs = outputs()
+        nbformat.write(notebook, root / "results/full/notebooks" / path.name)
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "docs", "site"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return root / "site"
+
+
+@pytest.mark.slow
+class TestBuilt:
+    """Without a warning, which would end the build."""
+
+    def test_every_notebook_is_a_page_with_its_outputs(self, site):
+        for path in (paths.ROOT / "notebooks").glob("*.ipynb"):
+            page = (site / f"executed/full/{path.stem}.html").read_text()
+            assert "printed" in page
+            assert page.count('<table border="1"') == 1
+            assert page.count('<img alt="') >= 1
+            assert "<math" in page
+            assert "$" not in re.sub(r"<pre>.*?</pre>|<script.*?</script>", "", page, flags=re.S)
+
+    def test_every_figure_is_shown(self, site):
+        for experiment in ("full", "compress", "bench"):
+            page = (site / f"executed/{experiment}.html").read_text()
+            for path in (paths.ROOT / "results" / experiment / "figures").glob("*.png"):
+                assert f"<strong>{path.stem}.</strong>" in page
+            assert len(re.findall(r'<img alt="[^"]', page)) == page.count("<figcaption")
+
+    def test_every_public_name_is_documented(self, site):
+        page = (site / "api.html").read_text()
+        for module in (lib, compression):
+            public = [name for name in module.__all__ if callable(getattr(module, name))]
+            assert [n for n in public if f'id="{module.__name__}.{n}"' not in page] == []
+
+    def test_nothing_is_loaded_from_outside(self, site):
+        loads = r"<(?:script|img|iframe)[^>]+src=\"https?:|<link[^>]+href=\"https?:"
+        for path in site.rglob("*.html"):
+            assert not re.search(loads, path.read_text()), path.name
+        for path in site.rglob("*.css"):
+            assert not re.search(r"(?:url\(|@import)\s*['\"]?https?:", path.read_text()), path.name
+
+    @pytest.mark.parametrize("width", [375, 1440])
+    def test_a_browser_shows_every_page_at_any_width(self, site, open_page, keep_picture, width):
+        first, *others = [p for p in sorted(site.rglob("*.html")) if p.name not in WITHOUT_TEXT]
+        assert len(others) > 20
+        with open_page(first.as_uri(), width=width) as (page, requests, errors):
+            page.on("request", lambda request: requests.append(request.url))
+            for path in (first, *others):
+                page.goto(path.as_uri())
+                overflow = "document.documentElement.scrollWidth - innerWidth"
+                assert page.evaluate(overflow) <= 0, path.name
+                images = "[...document.images].every(image => image.naturalWidth > 0)"
+                assert page.evaluate(images), path.name
+                keep_picture(page, f"{path.stem}-{width}")
+            outside = [u for u in requests if not u.startswith((site.as_uri(), "data:"))]
+            assert (outside, errors) == ([], [])

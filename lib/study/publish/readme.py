@@ -180,6 +180,20 @@ def accuracy_block():
     return tables.markdown(["init", *heads], lines) + f"\n{note}.\n"
 
 
+def revision_block():
+    """Inertia after 20 iterations at 4 bits, with and without revision."""
+    table = tables.read_table(REFERENCE, "speed")
+    table = table[(table["bits"] == 4) & (table["max_iter"] == 20)]
+    means = table.groupby(["init", "revise", "layer"])["relative_inertia"].mean()
+    ranges = means.groupby(["init", "revise"]).agg(["min", "max"])
+    lines = []
+    for init in _inits(table):
+        cells = (ranges.loc[init, revised] for revised in (False, True))
+        lines.append([init, *(f"{cell['min']:.2f} to {cell['max']:.2f}" for cell in cells)])
+    note = "Inertia over the optimal one: lowest and highest of the layers, means over seeds"
+    return tables.markdown(["init", "Not revised", "Revised"], lines) + f"\n{note}.\n"
+
+
 def _inits(rows):
     """Names of the initializations in a table, in the order of `INITIALIZATIONS`."""
     return [name for name in INITIALIZATIONS if name in set(rows["init"])]
@@ -412,6 +426,7 @@ BLOCKS = {
     "findings": findings_block,
     "claims": claims_block,
     "accuracy": accuracy_block,
+    "revision": revision_block,
     "frontier": frontier_block,
     "aims": aims_block,
     "retraining": retraining_block,
