@@ -109,6 +109,15 @@ def test_every_page_is_in_the_contents():
     assert sorted(listed) == sorted({path.stem for path in PAGES} - {"README", "index"})
 
 
+def test_the_house_is_as_contributing_draws_it():
+    """Two spaces deeper is a folder deeper."""
+    (house,) = re.findall(r"^```\n(notebooks/ .*?)^```", OTHERS[0].read_text(), re.M | re.S)
+    folders = []
+    for indent, name in re.findall(r"^( *)(\S+) ", house, re.M):
+        folders[len(indent) // 2 :] = [name]
+        assert paths.ROOT.joinpath(*folders).exists(), name
+
+
 @pytest.mark.parametrize(
     "path", [p for p in PAGES if snippets(p)], ids=[p.stem for p in PAGES if snippets(p)]
 )
