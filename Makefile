@@ -63,6 +63,7 @@ lint: $(STAMP) ## ruff, and imports point downward only
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	PYTHONPATH=$(CURDIR) $(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy --cache-dir .cache/mypy
 
 format: $(STAMP) ## rewrite sources as ruff would have them
 	$(VENV)/bin/ruff check --fix

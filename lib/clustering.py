@@ -99,9 +99,12 @@ class Clustering:
         """
         if self.labels is None:
             raise ValueError("the clustering has no labels: call cluster with labels=True.")
-        if torch.is_tensor(self.centers):
-            return self.centers.to(self.dtype)[self.labels.int()]
-        return self.centers.astype(self.dtype)[self.labels]
+        centers: Any = self.centers
+        labels: Any = self.labels
+        dtype: Any = self.dtype
+        if torch.is_tensor(centers):
+            return centers.to(dtype)[labels.int()]
+        return centers.astype(dtype)[labels]
 
     def predict(self, values: Any) -> Array:
         """Label of the nearest center of each value; of two equally near the lower.
@@ -280,7 +283,8 @@ class Prepared:
         _check_options(gamma, max_iter, tol)
         initial = initial_centers(self.ordered, n_clusters, init, gamma=gamma, seed=seed)
         path = lloyd_in_order(self.ordered, initial, revise=revise, max_iter=max_iter, tol=tol)
-        counts, found = path.counts, None
+        counts = path.counts
+        found: Any = None
         if labels or self._unranked is not None:
             found = label(self.ordered, path.centers)
         if self._unranked is not None:
@@ -356,7 +360,7 @@ def _first_of_each(centers):
 def flat_array(weights: Array) -> np.ndarray:
     """The weights as a flat float32 or float64 array; raises as `cluster` does."""
     if torch.is_tensor(weights):
-        values = weights.detach().cpu()
+        values: Any = weights.detach().cpu()
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
         fits = values.dtype in (torch.float32, torch.float64)
@@ -383,9 +387,9 @@ def ordered(weights: Array, sample_weight: Array | None = None) -> OrderedWeight
     on_device = torch.is_tensor(weights) and weights.is_cuda
     many = on_device or math.prod(getattr(weights, "shape", ())) > FEW
     if many and has_leaves(weights):
-        found = LeafWeights(passes_over(weights, _checked(sample_weight, weights)))
-        if found.is_fine():
-            return found
+        by_leaves = LeafWeights(passes_over(weights, _checked(sample_weight, weights)))
+        if by_leaves.is_fine():
+            return by_leaves
     found = SortedWeights(flat_array(weights), _checked(sample_weight, weights))
     for extreme in found[[0, len(found) - 1]]:
         if abs(extreme) > MAX_MAGNITUDE:
@@ -393,7 +397,14 @@ def ordered(weights: Array, sample_weight: Array | None = None) -> OrderedWeight
     return found
 
 
-def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
+def initial_centers(
+    weights: OrderedWeights,
+    n_clusters: int,
+    init: str | Array | Callable,
+    *,
+    gamma: float = 1 / 3,
+    seed: int = 0,
+) -> np.ndarray:
     """Initial centers of ordered weights; float64, ascending, of shape (n_clusters,)."""
     given = callable(init)
     if isinstance(init, str):
@@ -402,7 +413,7 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
         distinct = weights.distinct(n_clusters)
         if distinct is not None:
             return np.pad(distinct, (0, n_clusters - len(distinct)), mode="edge")
-        options = {"gamma": gamma, "seed": seed}
+        options: dict[str, Any] = {"gamma": gamma, "seed": seed}
         if given:
             options["sample_weight"] = weights.sample_weight
         init = init(np.asarray(weights) if given else weights, n_clusters, **options)
@@ -417,7 +428,7 @@ def initial_centers(weights, n_clusters, init, *, gamma=1 / 3, seed=0):
     return np.sort(centers)
 
 
-def label(weights, centers):
+def label(weights: OrderedWeights, centers: np.ndarray) -> Array:
     """Nearest center of each of the weights, in the smallest unsigned dtype that fits; flat."""
     first = _first_of_each(centers)
     distinct, dtype = centers[first], np.uint8 if len(centers) <= 256 else np.uint16

@@ -1,7 +1,9 @@
 """A weight computed from a codebook and labels: the parametrization that shared layers have."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,14 +31,24 @@ class SharedWeight(nn.Module):
         A center that training does not move: the zero of pruned weights.
     """
 
-    def __init__(self, labels, n_clusters, channels=None, scale=None, fixed=None):
+    labels: torch.Tensor
+    scale: torch.Tensor | None
+
+    def __init__(
+        self,
+        labels: torch.Tensor,
+        n_clusters: int,
+        channels: "Channels | None" = None,
+        scale: torch.Tensor | None = None,
+        fixed: int | None = None,
+    ) -> None:
         super().__init__()
         self.n_clusters, self.channels, self.fixed = n_clusters, channels, fixed
         wide = torch.int16 if n_clusters <= 2**15 else torch.int32
         self.register_buffer("labels", labels.to(torch.uint8 if n_clusters <= 256 else wide))
         self.register_buffer("scale", scale)
 
-    def forward(self, centers):
+    def forward(self, centers: torch.Tensor) -> torch.Tensor:
         """Weight of each label; a center's gradient is the sum of its weights' gradients."""
         if self.fixed is not None:
             moves = torch.arange(centers.shape[-1], device=centers.device) != self.fixed
@@ -50,7 +62,7 @@ class SharedWeight(nn.Module):
         weight = weight.to(centers.dtype)
         return weight if self.scale is None else weight * self.scale.to(weight.dtype)
 
-    def right_inverse(self, weight):
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         """Mean weight of each label; unused centers repeat the largest of their codebook."""
         if self.scale is not None:
             weight = weight / self.scale
@@ -115,17 +127,17 @@ class Channels(NamedTuple):
     axis: int
     size: int
 
-    def n_groups(self, shape):
+    def n_groups(self, shape: Sequence[int]) -> int:
         """Number of groups in a weight."""
         return -(-shape[self.axis] // self.size)
 
-    def split(self, weight):
+    def split(self, weight: np.ndarray | torch.Tensor) -> list[Any]:
         """The weight's groups: views of it."""
         before = (slice(None),) * self.axis
         starts = range(0, weight.shape[self.axis], self.size)
         return [weight[*before, start : start + self.size] for start in starts]
 
-    def group_of_each(self, labels):
+    def group_of_each(self, labels: torch.Tensor) -> torch.Tensor:
         """Number of the group of each channel, int32; to be broadcast over the weight."""
         groups = torch.arange(labels.shape[self.axis], device=labels.device) // self.size
         shape = [-1 if axis == self.axis else 1 for axis in range(labels.dim())]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .engine import in_order
+from .engine import OrderedWeights, in_order
 
 N_RANKS = 8192
 
@@ -26,12 +26,16 @@ class Density(NamedTuple):
     mass: np.ndarray
 
     @property
-    def heights(self):
+    def heights(self) -> np.ndarray:
         """Density in each bin, in 1 / unit of the weights; float64 of shape (n_bins,)."""
         return self.mass / np.diff(self.edges)
 
 
-def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
+def adaptive_density(
+    weights: np.ndarray | OrderedWeights,
+    sample_weight: np.ndarray | None = None,
+    n_ranks: int = N_RANKS,
+) -> Density:
     """Estimate the density of the weights in bins that are fine where it changes.
 
     The edges are weights whose ranks are evenly spaced in the logit of rank / n: bins hold at most
@@ -55,13 +59,13 @@ def adaptive_density(weights, sample_weight=None, n_ranks=N_RANKS):
     -----
     O(n_ranks log n).
     """
-    weights = in_order(weights, sample_weight)
-    edges = weights.value_bounds(_logit_ranks(len(weights), n_ranks))[1]
+    ordered = in_order(weights, sample_weight)
+    edges = ordered.value_bounds(_logit_ranks(len(ordered), n_ranks))[1]
     edges = edges[np.append(True, edges[1:] > edges[:-1])]
-    ends = weights.rank(edges, side="right")
+    ends = ordered.rank(edges, side="right")
     ends[0] = 0  # the first bin holds its left edge too
-    weighted = weights.known_sample_weight is not None
-    mass = weights.ranges(ends[:-1], ends[1:])[:, 0] if weighted else np.diff(ends)
+    weighted = ordered.known_sample_weight is not None
+    mass = ordered.ranges(ends[:-1], ends[1:])[:, 0] if weighted else np.diff(ends)
     return Density(edges, mass / mass.sum())
 
 
@@ -73,7 +77,7 @@ def _logit_ranks(n, n_ranks):
     return np.unique(np.append(ranks, [0, n - 1]))
 
 
-def power_quantiles(density, gamma, probabilities):
+def power_quantiles(density: Density, gamma: float, probabilities: np.ndarray) -> np.ndarray:
     """Quantiles of the distribution proportional to density ** gamma.
 
     Parameters

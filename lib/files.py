@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_atomically(path, data):
+def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
     """Write a file whole or not at all: a reader never sees half of it.
 
     Parameters
@@ -43,7 +44,7 @@ def write_atomically(path, data):
         raise
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -54,7 +55,7 @@ class FolderBusy(RuntimeError):
 
 
 @contextlib.contextmanager
-def folder_lock(folder, *, wait=False):
+def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep a second run out of the same folder; the system frees the lock of a killed one.
 
     Parameters

@@ -16,14 +16,14 @@ from .clustering import check_n_clusters, cluster
 from .codebook import Channels, SharedWeight
 from .config import Options, SharingConfig, check_known
 from .engine import FEW, threads
-from .text import text_table
+from .text import Columns, text_table
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+LAYERS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS += TRANSPOSED
 GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
 TOTALS = ("n_weights", "bytes_before", "bytes_after")
-COLUMNS = {  # of a report
+COLUMNS: Columns = {  # of a report
     "name": str,
     "n_weights": "{:,}".format,
     "n_clusters": str,
@@ -451,7 +451,7 @@ def _group_size(granularity, group_size):
     return group_size
 
 
-def output_axis(module, name="a layer"):
+def output_axis(module: nn.Module, name: str = "a layer") -> int:
     """Axis of a layer's weight that its output channels are.
 
     Raises
@@ -459,13 +459,12 @@ def output_axis(module, name="a layer"):
     ValueError
         For a transposed convolution in groups: none is.
     """
-    transposed = isinstance(module, TRANSPOSED)
-    if transposed and module.groups > 1:
+    if isinstance(module, TRANSPOSED) and module.groups > 1:
         raise ValueError(
             f"{name} is a transposed convolution in groups, whose weight has no axis of output "
             "channels: share it by granularity='per_tensor', and do not correct it."
         )
-    return int(transposed)
+    return int(isinstance(module, TRANSPOSED))
 
 
 def _channels(model, owner, size):
@@ -534,7 +533,7 @@ def _parametrize(model, owners, channels, results):
     _install(model, owners, SharedWeight(labels, centers.shape[-1], channels), centers)
 
 
-def install(model, parameter, shared, centers):
+def install(model: nn.Module, parameter: str, shared: SharedWeight, centers: torch.Tensor) -> None:
     """Make a weight of a model, and whatever is tied to it, look itself up in a codebook.
 
     In place; for codebooks that did not come from `share_weights`.
@@ -557,7 +556,7 @@ def install(model, parameter, shared, centers):
     _install(model, owners, shared, centers)
 
 
-def shared_parameters(model):
+def shared_parameters(model: nn.Module) -> dict[str, parametrize.ParametrizationList]:
     """By name of the weight that it computes, the parametrization of every shared parameter.
 
     Of tied weights all names are there, with one `original`.
@@ -578,7 +577,7 @@ def shared_parameters(model):
     return found
 
 
-def weight_of(model, name):
+def weight_of(model: nn.Module, name: str) -> torch.Tensor:
     """The weight of a name, as it computes; detached."""
     layer, _, attribute = name.rpartition(".")
     return getattr(model.get_submodule(layer), attribute).detach()

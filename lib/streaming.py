@@ -2,14 +2,17 @@
 
 import json
 import math
+import os
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .clustering import check_n_clusters, cluster
+from .clustering import Clustering, check_n_clusters, cluster
 
 FLOATS = {  # by safetensors' names, what can be clustered
     "F16": torch.float16,
@@ -19,7 +22,15 @@ FLOATS = {  # by safetensors' names, what can be clustered
 }
 
 
-def cluster_file(path, n_clusters, *, names=None, at_least=2, progress=iter, **options):
+def cluster_file(
+    path: str | os.PathLike,
+    n_clusters: int,
+    *,
+    names: Sequence[str] | None = None,
+    at_least: int = 2,
+    progress: Callable = iter,
+    **options: Any,
+) -> Iterator[tuple[str, Clustering]]:
     """Cluster the tensors of a safetensors file, one after another.
 
     Only one tensor is worked on at a time, its weights mapped from the file. Its labels, what

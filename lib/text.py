@@ -39,9 +39,11 @@ def text_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> str:
             ]
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligned = [str.ljust if write is str else str.rjust for write in columns.values()]
     lines = [
-        "  ".join(place(*cell) for place, *cell in zip(aligned, line, widths, strict=True))
+        "  ".join(
+            text.ljust(width) if write is str else text.rjust(width)
+            for text, width, write in zip(line, widths, columns.values(), strict=True)
+        )
         for line in cells
     ]
     return "\n".join(map(str.rstrip, lines))

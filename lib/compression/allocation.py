@@ -5,10 +5,12 @@ layers under a budget is a knapsack with one item from each group; it is solved 
 the layers' offers one after another and keeping only what nothing smaller beats.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..clustering import Array, Prepared
 from ..optimal import inertia_curve
 from .coding import packed_bytes
 from .entropy import as_prepared
@@ -50,7 +52,7 @@ class Frontier:
     n_clusters: np.ndarray
     layers: tuple
 
-    def within(self, budget):
+    def within(self, budget: float) -> dict[str, int]:
         """Number of centers by layer, of the least distortion within a budget of bytes.
 
         Raises
@@ -60,9 +62,11 @@ class Frontier:
         """
         if budget < self.sizes[0]:
             raise ValueError(f"budget={budget} bytes: the smallest allocation has {self.sizes[0]}.")
-        return self.allocation(np.searchsorted(self.sizes, budget, side="right") - 1)
+        return self.allocation(int(np.searchsorted(self.sizes, budget, side="right")) - 1)
 
-    def smallest(self, accepted, tol=0.0):
+    def smallest(
+        self, accepted: Callable[[dict[str, int]], bool], tol: float = 0.0
+    ) -> dict[str, int]:
         """The same of the smallest allocation that is accepted, by bisection.
 
         Parameters
@@ -89,12 +93,18 @@ class Frontier:
                 low = middle
         return self.allocation(high)
 
-    def allocation(self, place):
+    def allocation(self, place: int) -> dict[str, int]:
         """Number of centers by layer of one point."""
         return dict(zip(self.layers, self.n_clusters[place].tolist(), strict=True))
 
 
-def offers(weights, *, sample_weight=None, max_clusters=MAX_CLUSTERS, scale=1.0):
+def offers(
+    weights: Array | Prepared,
+    *,
+    sample_weight: Array | None = None,
+    max_clusters: int = MAX_CLUSTERS,
+    scale: float = 1.0,
+) -> Offers:
     """What a layer's weights can be had for, with packed labels and float32 centers.
 
     Parameters
@@ -119,7 +129,7 @@ def offers(weights, *, sample_weight=None, max_clusters=MAX_CLUSTERS, scale=1.0)
     return Offers(n_clusters, sizes, curve[n_clusters - 1])
 
 
-def frontier(by_layer):
+def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
     """Merge the layers' offers.
 
     Parameters

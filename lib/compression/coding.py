@@ -4,7 +4,7 @@ The entropy coder is constriction's (Bamler 2022, arXiv 2201.01741): asymmetric 
 one categorical model a layer, whose probabilities are the counts that are stored beside it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -26,29 +26,29 @@ class Code(NamedTuple):
     counts: np.ndarray | None
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes of both."""
         return self.data.nbytes + (0 if self.counts is None else self.counts.nbytes)
 
 
-def n_bits(n_symbols):
+def n_bits(n_symbols: int) -> int:
     """Bits of a packed label: ceil(log2 n_symbols)."""
     return (n_symbols - 1).bit_length()
 
 
-def packed_bytes(n_labels, n_symbols):
+def packed_bytes(n_labels: int, n_symbols: int) -> int:
     """Bytes of packed labels."""
     return -(-n_labels * n_bits(n_symbols) // 8)
 
 
-def entropy(counts):
+def entropy(counts: np.ndarray) -> float:
     """Entropy of labels that occur so often, in bits a label."""
     shares = np.asarray(counts, np.float64)
     shares = shares[shares > 0] / shares.sum()
     return float(-(shares * np.log2(shares)).sum()) + 0.0
 
 
-def encode(labels, n_symbols):
+def encode(labels: np.ndarray, n_symbols: int) -> Code:
     """Labels as bytes, the smaller way.
 
     Parameters
@@ -70,7 +70,7 @@ def encode(labels, n_symbols):
     return Code(pack(labels, n_bits(n_symbols)), None)
 
 
-def decode(code, n_labels, n_symbols):
+def decode(code: Code, n_labels: int, n_symbols: int) -> np.ndarray:
     """The labels of a code: uint8, or uint16 for more than 256 symbols.
 
     Raises
@@ -96,14 +96,14 @@ def decode(code, n_labels, n_symbols):
     return labels
 
 
-def pack(labels, bits):
+def pack(labels: np.ndarray, bits: int) -> np.ndarray:
     """Labels at `bits` bits each, the first in the lowest bits; uint8 of shape (ceil(n b / 8),)."""
     packed = np.zeros(-(-len(labels) * bits // 8), np.uint8)
     _pack(labels, bits, packed)
     return packed
 
 
-def unpack(packed, bits, n_labels, dtype=np.uint8):
+def unpack(packed: np.ndarray, bits: int, n_labels: int, dtype: Any = np.uint8) -> np.ndarray:
     """The labels of `pack`."""
     labels = np.zeros(n_labels, dtype)
     if bits:

@@ -9,9 +9,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
@@ -20,7 +22,7 @@ from .exporting import audited, exportable, package
 WIDTHS = (1, 2, 3, 4, 6, 8)  # bits that an index of Core ML may have
 
 
-def export_coreml(model, path, example):
+def export_coreml(model: nn.Module, path: str | os.PathLike, example: torch.Tensor) -> int:
     """Write a model whose layers share weights as a Core ML package that stays small.
 
     Weights stay float32, for iOS 18, macOS 15 and later. Factors of channels make a table of each
@@ -79,7 +81,7 @@ def export_coreml(model, path, example):
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def audit_coreml(path, model):
+def audit_coreml(path: str | os.PathLike, model: nn.Module) -> list[dict[str, Any]]:
     """What coremltools makes of an exported package's weights, beside the model's.
 
     Parameters

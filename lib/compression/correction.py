@@ -4,6 +4,9 @@ The weights with the least squared error do not give the best accuracy: rounding
 what a channel computes. A few hundred images, their labels unused, tell by how much.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import log_softmax, unfold
@@ -13,7 +16,13 @@ from ..codebook import SharedWeight
 from ..sharing import output_axis, shared_parameters
 
 
-def correct(model, reference, batches, *, progress=iter):
+def correct(
+    model: nn.Module,
+    reference: nn.Module,
+    batches: Iterable[torch.Tensor],
+    *,
+    progress: Callable = iter,
+) -> nn.Module:
     """Give the channels of shared layers a factor and a bias, in place, layer by layer.
 
     In the order of computation, each channel of a layer is fitted by least squares to the
@@ -189,7 +198,9 @@ def _by_channel(outputs):
     return outputs.transpose(0, 1).flatten(1)
 
 
-def input_moments(model, layers, batches):
+def input_moments(
+    model: nn.Module, layers: Sequence[str], batches: Iterable[torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Mean square of the input that each weight multiplies: its share of the output's error.
 
     Parameters
@@ -205,7 +216,8 @@ def input_moments(model, layers, batches):
     dict of str to float32 tensor of the weight's shape
         For `sample_weight`; equal for all output channels.
     """
-    sums, counts, hooks = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0), []
+    sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
+    counts, hooks = dict.fromkeys(layers, 0), []
 
     def add(name, layer, inputs):
         columns = _columns(layer, inputs[0].detach())
@@ -226,13 +238,20 @@ def input_moments(model, layers, batches):
             hook.remove()
     moments = {}
     for name in layers:
-        weight = model.get_submodule(name).weight
+        weight: Any = model.get_submodule(name).weight
         mean = (sums[name] / counts[name]).float()
         moments[name] = mean.view(1, *weight.shape[1:]).expand(weight.shape)
     return moments
 
 
-def compensate(model, reference, batches, *, damping=0.01, progress=iter):
+def compensate(
+    model: nn.Module,
+    reference: nn.Module,
+    batches: Iterable[torch.Tensor],
+    *,
+    damping: float = 0.01,
+    progress: Callable = iter,
+) -> nn.Module:
     """Choose the labels again so that errors of a layer's weights make up for each other, in place.
 
     Column by column of a layer's weight matrix, each weight gets its nearest center and the columns
@@ -266,7 +285,7 @@ def compensate(model, reference, batches, *, damping=0.01, progress=iter):
                 raise ValueError(
                     f"{name or 'layer'}: compensate before correct, with one codebook."
                 )
-            moments = 0.0
+            moments: Any = 0.0
             with torch.no_grad(), parametrize.cached():
                 for batch in inputs:
                     columns = _columns(layer, _reached(stage, name, batch)[0])
@@ -280,7 +299,13 @@ def compensate(model, reference, batches, *, damping=0.01, progress=iter):
 
 
 @torch.no_grad()
-def compensated_labels(weight, moments, centers, damping=0.01, block=128):
+def compensated_labels(
+    weight: torch.Tensor,
+    moments: torch.Tensor,
+    centers: torch.Tensor,
+    damping: float = 0.01,
+    block: int = 128,
+) -> torch.Tensor:
     """Labels of a weight matrix that make the error of its outputs small.
 
     Parameters
@@ -328,7 +353,14 @@ def _columns(layer, inputs):
     return patches.transpose(1, 2).flatten(0, 1)
 
 
-def fisher(model, layers, batches, *, seed=0, progress=iter):
+def fisher(
+    model: nn.Module,
+    layers: Sequence[str],
+    batches: Iterable[torch.Tensor],
+    *,
+    seed: int = 0,
+    progress: Callable = iter,
+) -> dict[str, torch.Tensor]:
     """Diagonal Fisher information: the mean squared gradient of each weight's log-likelihood.
 
     Classes are drawn from what the model predicts, so that labels are not needed (Kunstner, Hennig
@@ -351,7 +383,7 @@ def fisher(model, layers, batches, *, seed=0, progress=iter):
     dict of str to float32 tensor of the weight's shape
         For `sample_weight`, as SqueezeLLM has it (Kim et al. 2024).
     """
-    weights = [model.get_submodule(name).weight for name in layers]
+    weights: list[Any] = [model.get_submodule(name).weight for name in layers]
     before = [weight.requires_grad for weight in weights]
     sums = [torch.zeros_like(weight) for weight in weights]
     generator, n = torch.Generator().manual_seed(seed), 0
@@ -362,7 +394,7 @@ def fisher(model, layers, batches, *, seed=0, progress=iter):
             for image in batch.split(1):
                 scores = log_softmax(model(image), 1)
                 drawn = torch.multinomial(scores.detach().exp().cpu(), 1, generator=generator)
-                gradients = torch.autograd.grad(scores[0, drawn.item()], weights)
+                gradients = torch.autograd.grad(scores[0, int(drawn)], weights)
                 for total, gradient in zip(sums, gradients, strict=True):
                     total.addcmul_(gradient, gradient)
                 n += 1

@@ -8,12 +8,14 @@ whose best cells are intervals still, since a cell's cost is a parabola of one c
 Lookabaugh and Gray 1989; György and Linder 2002).
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from ..clustering import MAX_CLUSTERS, Prepared
+from ..clustering import MAX_CLUSTERS, Array, Prepared
+from ..engine import OrderedWeights
 from ..optimal import bin_starts
 from .coding import entropy
 
@@ -43,24 +45,24 @@ class Cells(NamedTuple):
     inertia: float
 
     @property
-    def entropy(self):
+    def entropy(self) -> float:
         """Entropy of the labels in bits a weight."""
         return entropy(self.counts)
 
-    def with_zero(self):
+    def with_zero(self) -> "Cells":
         """The same cells; the center of the one that 0 lies in is exactly 0."""
         centers, zero = self.centers.copy(), np.searchsorted(self.cuts, 0.0, side="right")
         more = self.masses[zero] * centers[zero] ** 2
         centers[zero] = 0.0
         return self._replace(centers=centers, inertia=float(self.inertia + more))
 
-    def labels(self, prepared):
+    def labels(self, prepared: Prepared) -> Array:
         """Label of each weight, uint8 or uint16, of the weights' shape and kind."""
         dtype = np.uint8 if len(self.centers) <= 256 else np.uint16
         return prepared.label(self.cuts, dtype)
 
 
-def entropy_constrained_cells(weights, multiplier):
+def entropy_constrained_cells(weights: Array | Prepared, multiplier: float) -> Cells:
     """Cells that minimize inertia + multiplier * bits of the labels at their entropy.
 
     The least cost of the weights up to one bin is that up to an earlier bin and of a cell from
@@ -91,7 +93,7 @@ def entropy_constrained_cells(weights, multiplier):
     return _alternate(ordered, bounds[path], multiplier)
 
 
-def uniform_cells(weights, step):
+def uniform_cells(weights: Array | Prepared, step: float) -> Cells:
     """Cells of equal width around the multiples of a step; each center is its cell's mean.
 
     Parameters
@@ -118,13 +120,18 @@ def uniform_cells(weights, step):
     return cells_between(ordered, (np.arange(low, high) + 0.5) * step)
 
 
-def cells_of_centers(weights, centers):
+def cells_of_centers(weights: Array | Prepared, centers: np.ndarray) -> Cells:
     """Cells of the nearest centers, as of k-means; for comparison at equal entropy."""
     centers = np.unique(np.asarray(centers, np.float64))
     return cells_between(as_prepared(weights).ordered, (centers[1:] + centers[:-1]) / 2)
 
 
-def multiplier_for_bits(sizes, bits, cells_at, tol=1e-3):
+def multiplier_for_bits(
+    sizes: Sequence[int],
+    bits: float,
+    cells_at: Callable[[float], Sequence[Cells]],
+    tol: float = 1e-3,
+) -> float:
     """The multiplier at which several weights together have so many bits of entropy.
 
     At their best the slopes of all rate-distortion curves are equal: one multiplier for all.
@@ -174,7 +181,7 @@ def multiplier_for_bits(sizes, bits, cells_at, tol=1e-3):
     return float(np.exp2(found))
 
 
-def as_prepared(weights, sample_weight=None):
+def as_prepared(weights: Array | Prepared, sample_weight: Array | None = None) -> Prepared:
     """The weights prepared, if they are not yet."""
     return weights if isinstance(weights, Prepared) else Prepared(weights, sample_weight)
 
@@ -199,7 +206,7 @@ def _alternate(ordered, bounds, multiplier):
         bounds = np.concatenate([[0], ordered.rank_near(cuts), [n]])
 
 
-def cells_between(ordered, cuts):
+def cells_between(ordered: OrderedWeights, cuts: np.ndarray) -> Cells:
     """Cells of weights in order between float64 cuts; those that hold no weight are left out."""
     grid = cuts.astype(ordered.dtype)
     low = grid < cuts  # a weight at or above a cut belongs to the cell above it

@@ -1,15 +1,19 @@
 """What both exports share: which models they take, the packages they need, and an audit."""
 
 import importlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from ..sharing import shared_parameters, weight_of
 
 MOST_CENTERS = 256  # whose labels a byte holds
 
 
-def package(name):
+def package(name: str) -> Any:
     """A package of the extra `export`, loaded when it is needed: some take seconds.
 
     Raises
@@ -23,7 +27,7 @@ def package(name):
         raise ImportError(f"this export needs {name}: pip install {name}", name=name) from error
 
 
-def exportable(model):
+def exportable(model: nn.Module) -> dict[str, ParametrizationList]:
     """As `shared_parameters`, of a model that can be exported as codebooks and labels.
 
     Raises
@@ -38,7 +42,7 @@ def exportable(model):
     return shared
 
 
-def audited(model, exported):
+def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, Any]]:
     """A row for each shared weight: what an exported file makes of it, beside the model.
 
     Exporters are known to skip layers and to rescale weights without a word.

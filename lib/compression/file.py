@@ -16,7 +16,9 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from torch import nn
 from ..codebook import Channels, SharedWeight
 from ..files import write_atomically
 from ..sharing import install, plain_weights, shared_parameters
-from ..text import text_table
+from ..text import Columns, text_table
 from .coding import Code, decode, encode, entropy, n_bits
 
 FORMAT, VERSION = "kmeans-weight-sharing", 1
@@ -37,7 +39,7 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-COLUMNS = {
+COLUMNS: Columns = {
     "layer": str,
     "n_weights": "{:,.0f}".format,
     "n_clusters": "{:.0f}".format,
@@ -60,7 +62,7 @@ class FileError(ValueError):
     """A file that is not a compressed model, is damaged, or does not fit the model."""
 
 
-def save(model, path, *, rest="exact", about=""):
+def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", about: str = "") -> int:
     """Write a model whose layers share weights to one small file.
 
     Parameters
@@ -90,8 +92,10 @@ def save(model, path, *, rest="exact", about=""):
         raise ValueError(f"rest={rest!r} is unknown: choose from {', '.join(REST)}.")
     model = _unwrapped(model)
     shared = shared_parameters(model)
-    tensors, layers, same = {}, {}, {}
-    names = {}
+    tensors: dict[str, torch.Tensor] = {}
+    layers: dict[str, dict] = {}
+    same: dict[str, str] = {}
+    names: dict[Any, str] = {}  # by what is kept, the name it is kept under
     for name, found in shared.items():
         if (first := names.setdefault(id(found.original), name)) != name:
             same[name] = first
@@ -122,7 +126,7 @@ def save(model, path, *, rest="exact", about=""):
     return len(data)
 
 
-def load(path, model, *, shared=False):
+def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> nn.Module:
     """Load a file of `save` into a model of the same architecture, in place.
 
     Parameters
@@ -170,7 +174,7 @@ def _unwrapped(model):
     return model
 
 
-def describe(path):
+def describe(path: str | os.PathLike) -> list[dict[str, Any]]:
     """What a file holds: rows of the size table. Every tensor is compared with its checksum.
 
     Parameters
@@ -216,12 +220,12 @@ def _total(name, rows):
     return {"layer": name} | {key: sum(row.get(key, 0) for row in rows) for key in TOTALS}
 
 
-def size_table(path):
+def size_table(path: str | os.PathLike) -> str:
     """What `describe` says, as a table of plain text."""
     return text_table(describe(path), COLUMNS)
 
 
-def about(path):
+def about(path: str | os.PathLike) -> str:
     """What was said at `save` of a file."""
     with _opened(path) as file:
         return file.about

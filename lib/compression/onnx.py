@@ -8,9 +8,12 @@ when it loads the file.
 
 import copy
 import io
+import os
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..files import write_atomically
 from ..sharing import plain_weights, shared_parameters, weight_of
@@ -20,7 +23,7 @@ from .exporting import audited, exportable, package
 OPSET = 18  # the first with bitwise operators
 
 
-def export_onnx(model, path, example):
+def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor) -> int:
     """Write a model whose layers share weights as an ONNX file that stays small.
 
     Parameters
@@ -67,7 +70,7 @@ def export_onnx(model, path, example):
     return len(data)
 
 
-def audit(path, model, inputs):
+def audit(path: str | os.PathLike, model: nn.Module, inputs: torch.Tensor) -> dict[str, Any]:
     """What a runtime makes of an exported file, beside the model.
 
     Parameters
@@ -101,7 +104,7 @@ def audit(path, model, inputs):
     }
 
 
-def run_onnx(path, inputs, batch_size=100):
+def run_onnx(path: str | os.PathLike, inputs: torch.Tensor, batch_size: int = 100) -> torch.Tensor:
     """Scores that onnxruntime computes from a file; float32 tensor of shape (n, classes)."""
     session = package("onnxruntime").InferenceSession(str(path))
     name = session.get_inputs()[0].name
@@ -109,10 +112,10 @@ def run_onnx(path, inputs, batch_size=100):
     return torch.from_numpy(np.concatenate(parts))
 
 
-def exported(model, example):
+def exported(model: nn.Module, example: torch.Tensor) -> Any:
     """The model with plain weights, as torch exports it; an onnx.ModelProto."""
     plain = plain_weights(copy.deepcopy(model)).eval()
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     torch.onnx.export(
         plain,
         (example,),

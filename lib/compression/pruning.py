@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..clustering import Prepared, flat_array
+from ..clustering import Array, Prepared, flat_array
 from ..optimal import inertia_curve
-from .entropy import as_prepared, cells_between
+from .entropy import Cells, as_prepared, cells_between
 
 
-def pruned_cells(weights, sparsity, n_clusters):
+def pruned_cells(weights: Array | Prepared, sparsity: float, n_clusters: int) -> Cells:
     """The smallest weights in a cell whose center is 0, the others clustered on both sides of it.
 
     Parameters

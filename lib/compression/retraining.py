@@ -7,6 +7,9 @@ to (straight through: Courbariaux, Bengio and David 2015; Yin et al. 2019), and 
 labels anew every few steps.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,23 +19,24 @@ from ..clustering import Prepared
 from ..codebook import SharedWeight
 from ..engine.labels import rounded
 from ..sharing import install, shared_parameters, weight_of
+from .entropy import Cells
 
 WARM_UP_STEPS = 10
 
 
 def train_centers(
-    model,
-    features,
-    labels,
+    model: nn.Module,
+    features: torch.Tensor,
+    labels: torch.Tensor,
     *,
-    epochs=1,
-    batch_size=128,
-    rate=0.01,
-    seed=0,
-    dtype=torch.float32,
-    progress=iter,
-    after_epoch=None,
-):
+    epochs: int = 1,
+    batch_size: int = 128,
+    rate: float = 0.01,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable = iter,
+    after_epoch: Callable[[int, float], Any] | None = None,
+) -> nn.Module:
     """Train the centers of a model's shared layers, and nothing else, in place.
 
     Parameters
@@ -77,21 +81,21 @@ def train_centers(
 
 
 def train_through(
-    model,
-    cells_of,
-    features,
-    labels,
+    model: nn.Module,
+    cells_of: Callable[[str, Prepared], Cells | None],
+    features: torch.Tensor,
+    labels: torch.Tensor,
     *,
-    epochs=1,
-    batch_size=128,
-    rate=0.01,
-    momentum=0.9,
-    refit_every=20,
-    seed=0,
-    dtype=torch.float32,
-    progress=iter,
-    after_epoch=None,
-):
+    epochs: int = 1,
+    batch_size: int = 128,
+    rate: float = 0.01,
+    momentum: float = 0.9,
+    refit_every: int = 20,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable = iter,
+    after_epoch: Callable[[int, float], Any] | None = None,
+) -> nn.Module:
     """Train the weights behind shared ones.
 
     Parameters
@@ -126,19 +130,19 @@ def train_through(
 
 
 def train_plain(
-    model,
-    parameters,
-    features,
-    labels,
+    model: nn.Module,
+    parameters: Iterable[nn.Parameter],
+    features: torch.Tensor,
+    labels: torch.Tensor,
     *,
-    epochs=1,
-    batch_size=128,
-    rate=0.01,
-    momentum=0.9,
-    seed=0,
-    dtype=torch.float32,
-    progress=iter,
-):
+    epochs: int = 1,
+    batch_size: int = 128,
+    rate: float = 0.01,
+    momentum: float = 0.9,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable = iter,
+) -> nn.Module:
     """Train a model that shares nothing just as `train_through` does, to compare it with.
 
     Parameters
@@ -219,7 +223,7 @@ class _Behind:
         return torch.from_numpy(values).view_as(latent)
 
 
-def half_centers(cells):
+def half_centers(cells: Cells) -> np.ndarray:
     """The centers as the file will have them: float32 values that float16 holds.
 
     Raises
@@ -235,7 +239,7 @@ def half_centers(cells):
     return centers
 
 
-def install_cells(model, layer, prepared, cells):
+def install_cells(model: nn.Module, layer: str, prepared: Prepared, cells: Cells) -> None:
     """Make a layer share the centers of cells of its weights, in place.
 
     The centers are rounded to half precision. A center of exactly 0 is fixed.

@@ -29,9 +29,15 @@ class OrderedWeights(Protocol):
     dtype: np.dtype
     origin: float
     n_labels: int
-    sample_weight: np.ndarray | None
-    tables: Any
-    known_sample_weight: np.ndarray | None
+
+    @property
+    def sample_weight(self) -> np.ndarray | None: ...  # noqa: D102
+
+    @property
+    def tables(self) -> Any: ...  # noqa: D102
+
+    @property
+    def known_sample_weight(self) -> np.ndarray | None: ...  # noqa: D102
 
     def __len__(self) -> int:
         """Number of weights that have a rank."""
