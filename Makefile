@@ -59,7 +59,7 @@ test-fast: lint $(DASK_STAMP) ## the same without the slow tests
 lab: $(STAMP) ## JupyterLab on notebooks/explore.ipynb, and all the others
 	$(RUN) jupyter lab --notebook-dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
-lint: $(STAMP) ## ruff, and imports point downward only
+lint: $(STAMP) ## ruff, types, and imports point downward only
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	PYTHONPATH=$(CURDIR) $(VENV)/bin/lint-imports
