@@ -10,7 +10,10 @@ TORCH_INDEX ?=
 PIP_ARGS ?=
 
 VENV := .venv
-RUN := PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m
+# The folder's name may have spaces: only shells, which quote it, read it. The user's own path stays.
+FINDS_LIB := PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}"
+RUN := $(FINDS_LIB) $(VENV)/bin/python -m
+PIP := $(VENV)/bin/python -m pip
 # Named by the content it was made from: the times of a fresh clone's files say nothing.
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
 DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt | cksum | cut -d' ' -f1)
@@ -20,7 +23,7 @@ BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.tx
 .PHONY: help reproduce sweep report docs figures bench test test-fast lab lint format install clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 	@echo
 	@echo 'make reproduce EXPERIMENT=smoke|embedded|full|compress, or another of notebooks/experiments/'
 	@echo '                 (default: embedded)'
@@ -33,7 +36,7 @@ reproduce: $(STAMP) ## the figures, tables and claims; skips what is up to date
 	@$(RUN) lib.study reproduce $(EXPERIMENT)
 
 sweep: $(STAMP) ## a notebook at many parameters: make sweep SWEEP=notebooks/sweeps/example.yaml
-	@$(RUN) lib.study sweep $(if $(SWEEP),$(SWEEP),$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
+	@$(RUN) lib.study sweep $(if $(SWEEP),'$(SWEEP)',$(error say which: make sweep SWEEP=<file>)) $(SWEEP_ARGS)
 
 report: $(STAMP) ## one HTML page: make report EXPERIMENT=full
 	@$(RUN) lib.study report $(SHOWN)
@@ -48,7 +51,7 @@ figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUM
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib.study reproduce bench
-	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -c 'from lib.study.publish import readme; print(readme.bench_block())'
+	@$(FINDS_LIB) $(VENV)/bin/python -c 'from lib.study.publish import readme; print(readme.bench_block())'
 
 test: lint $(DASK_STAMP) ## style, imports and all tests
 	$(RUN) pytest -n 2
@@ -57,12 +60,12 @@ test-fast: lint $(DASK_STAMP) ## the same without the slow tests
 	$(RUN) pytest -n 2 -m 'not slow'
 
 lab: $(STAMP) ## JupyterLab on notebooks/explore.ipynb, and all the others
-	$(RUN) jupyter lab --notebook-dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
+	$(RUN) jupyter lab --notebook-dir="$$PWD" --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
 lint: $(STAMP) ## ruff, types, and imports point downward only
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	PYTHONPATH=$(CURDIR) $(VENV)/bin/lint-imports
+	$(FINDS_LIB) $(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy --cache-dir .cache/mypy
 
 format: $(STAMP) ## rewrite sources as ruff would have them
@@ -82,20 +85,20 @@ $(STAMP):
 	"$(PYTHON)" -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
 	grep -E '^torch(vision)?==' requirements.txt > $(VENV)/torch.txt
-	$(VENV)/bin/pip install --no-deps --index-url $(TORCH_INDEX) $(PIP_ARGS) -r $(VENV)/torch.txt
+	$(PIP) install --no-deps --index-url $(TORCH_INDEX) $(PIP_ARGS) -r $(VENV)/torch.txt
 endif
-	$(VENV)/bin/pip install $(PIP_ARGS) -r requirements.txt
+	$(PIP) install $(PIP_ARGS) -r requirements.txt
 	@# `lib` is found from everywhere, by kernels too; the project itself is not installed here.
-	echo '$(CURDIR)' > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/root.pth"
+	printf '%s\n' "$$PWD" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/root.pth"
 	rm -f $(VENV)/.installed-*
 	touch $@
 
 $(BENCH_STAMP): $(STAMP)
-	$(VENV)/bin/pip install $(PIP_ARGS) -c requirements.txt -r requirements-bench.txt
+	$(PIP) install $(PIP_ARGS) -c requirements.txt -r requirements-bench.txt
 	rm -f $(VENV)/.bench-*
 	touch $@
 
 $(DASK_STAMP): $(STAMP)
-	$(VENV)/bin/pip install $(PIP_ARGS) -c requirements.txt -r requirements-dask.txt
+	$(PIP) install $(PIP_ARGS) -c requirements.txt -r requirements-dask.txt
 	rm -f $(VENV)/.dask-*
 	touch $@

@@ -57,7 +57,7 @@ def _parser():
     compress.add_argument("--arch", help="the model that a checkpoint is of")
     compress.add_argument("--bits", type=_bits, default=4, help="2 ** BITS centers a layer (4)")
     compress.add_argument(
-        "--init", default="weight-distribution", help="a name in lib.INITIALIZATIONS"
+        "--init", default="weight-distribution", help=f"a name in {__package__}.INITIALIZATIONS"
     )
     compress.add_argument("--layers", nargs="+", help="by default convolutions and linear layers")
     compress.add_argument("--rest", default="exact", choices=("exact", "float16"), help="all else")

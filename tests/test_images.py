@@ -71,6 +71,32 @@ def test_a_prefix_has_all_classes_in_turn(tmp_path):
     assert images.first(None).labels.tolist() == [0, 1, 2, 0, 2, 0]
 
 
+@pytest.mark.parametrize("n_images", [0, -1, 2.5, "3", True])
+def test_a_number_of_images_is_checked(tmp_path, n_images):
+    picture(tmp_path / "0" / "a.png")
+    images = open_images("folder", tmp_path, transform=to_tensor)
+    with pytest.raises(ImagesError, match=rf"n_images={n_images!r} must be a positive whole"):
+        images.first(n_images)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.heic", "deep/a.SVG"])
+def test_pictures_of_other_kinds_are_not_passed_over(tmp_path, name):
+    picture(tmp_path / "0" / "a.png")
+    (tmp_path / "0" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "0" / name).write_bytes(b"")
+    with pytest.raises(ImagesError, match=rf"{name} is of a kind that is not read: convert it"):
+        open_images("folder", tmp_path, transform=to_tensor)
+    (tmp_path / "0" / name).rename(tmp_path / "0" / "notes.txt")
+    assert len(open_images("folder", tmp_path, transform=to_tensor)) == 1
+
+
+def test_pictures_without_a_class_are_not_passed_over(tmp_path):
+    picture(tmp_path / "0" / "a.png")
+    picture(tmp_path / "b.JPG")
+    with pytest.raises(ImagesError, match=r"b\.JPG is in no folder of a class"):
+        open_images("folder", tmp_path, transform=to_tensor)
+
+
 @pytest.mark.parametrize("suffix", torchvision.datasets.folder.IMG_EXTENSIONS)
 def test_every_kind_of_file_that_torchvision_knows_is_an_image(tmp_path, suffix):
     picture(tmp_path / "0" / f"a{suffix}", mode="L")
@@ -132,6 +158,14 @@ def test_a_list_of_paths(tmp_path):
     list_.write_text("path,label\npictures/two.png,golf ball\n")
     with pytest.raises(ImagesError, match=r"list\.csv, line 2: .*two\.png is not there"):
         open_images("csv", list_, transform=to_tensor, categories=CATEGORIES)
+    list_.write_bytes("\ufeffpath;label\r\npictures/one.png;574\r\n\r\n".encode())
+    assert open_images("csv", list_, transform=to_tensor).labels.tolist() == [574]
+    list_.write_text("path,label\npictures/one.png,cat\npictures/one.png,dog\n")
+    with pytest.raises(ImagesError, match=r"line 3: .*one\.png is 'dog', but 'cat' in line 2"):
+        open_images("csv", list_, transform=to_tensor)
+    list_.write_text("path,label\npictures/one.png\n")
+    with pytest.raises(ImagesError, match=r"list\.csv, line 2: no label"):
+        open_images("csv", list_, transform=to_tensor)
     list_.write_text("file,class\n")
     with pytest.raises(ImagesError, match="needs a first line `path,label`"):
         open_images("csv", list_, transform=to_tensor)
@@ -144,6 +178,8 @@ def test_a_list_of_paths(tmp_path):
         (["cat", "dog"], ["x", "y"], None, [0, 1]),  # none is known: their order
         (["cat", "dog"], ["x", "y", "z"], {"cat": 2, "dog": "x"}, [2, 0]),
         (["0", "1"], ["x", "y", "z"], {0: 2, 1: "x"}, [2, 0]),  # as YAML reads them
+        (["0", "cat"], ["x", "y", "z"], {0: 2, "cat": 1}, [2, 1]),
+        (["1.5", "cat"], ["x", "y", "z"], {"cat": "x", 1.5: "z"}, [2, 0]),
         (["0", "2"], ["x", "y", "z"], None, [0, 2]),
         (["3", "7"], None, None, [3, 7]),
         ([TENCH], None, None, [0]),
@@ -176,6 +212,21 @@ def test_a_map_of_no_class_is_refused():
     message = r"label_map names \['moggie'\], none of the 2 classes of the images: .* dog, moggy"
     with pytest.raises(ImagesError, match=message):
         labels_of(["dog", "moggy"], ["cat", "dog"], {"moggie": "cat"})
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [
+        ({0: 1, "0": 0}, "label_map names the class '0' twice"),
+        ({"0": True}, "'0' is mapped to True; expected the number or the name of an output"),
+        ({"0": 1.0}, r"'0' is mapped to 1\.0; expected"),
+        ({"0": None}, "'0' is mapped to None; expected"),
+        ({"0": -1}, r"labels {'0': -1} are beyond"),
+    ],
+)
+def test_a_map_to_no_output_is_refused(label_map, message):
+    with pytest.raises(ImagesError, match=message):
+        labels_of(["0"], ["x", "y"], label_map)
 
 
 @pytest.mark.parametrize(

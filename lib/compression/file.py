@@ -74,7 +74,7 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
     rest : {"exact", "float16"}
         How floating-point tensors that are not clustered are kept: biases, normalization.
     about : str
-        Kept in the header; such as the model's name, which `python -m lib evaluate` reads.
+        Kept in the header, such as the name of the model, which the command line reads.
 
     Returns
     -------

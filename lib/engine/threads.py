@@ -46,7 +46,7 @@ def run(function, *columns):
 
 @functools.cache
 def _pool():
-    return ThreadPoolExecutor(n_threads(), "lib", initializer=_mark)
+    return ThreadPoolExecutor(n_threads(), __package__, initializer=_mark)
 
 
 def _mark():

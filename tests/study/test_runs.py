@@ -144,6 +144,20 @@ def test_a_whole_number_and_None_are_accepted_where_declared(repository):
     assert runs.check_parameters(notebook, given) == given
 
 
+def test_names_in_mappings_are_text(repository):
+    notebook = make_notebook(
+        repository / "notebooks/03-map.ipynb", "1", parameters="labels: dict | None = None"
+    )
+    mixed = {"labels": {0: 3, "cat": 1, 1.5: [{2: "dog"}]}}
+    found = runs.check_parameters(notebook, mixed)
+    assert found == {"labels": {"0": 3, "cat": 1, "1.5": [{"2": "dog"}]}}
+    assert runs.fingerprint(notebook, found) != runs.fingerprint(notebook, {"labels": {"0": 3}})
+    with pytest.raises(runs.ParameterError, match="03-map: labels has the name '0' twice"):
+        runs.check_parameters(notebook, {"labels": {0: 3, "0": 4}})
+    with pytest.raises(runs.ParameterError, match="has the name False: YAML reads words"):
+        runs.check_parameters(notebook, {"labels": {False: 3}})
+
+
 @pytest.mark.parametrize("name", ["toi", "../toy"])
 def test_unknown_experiments_list_the_known_ones(repository, name):
     with pytest.raises(runs.ParameterError, match="the experiments are toy"):

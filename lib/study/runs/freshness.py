@@ -17,7 +17,8 @@ from .. import paths, provenance
 
 _FILES = ("data/SHA256SUMS", "requirements.txt")
 _PARSING = threading.Lock()  # two threads that parse at once may fail in CPython 3.11
-_NAMING = ("models", "arch", "root")  # parameters that name checkpoints, modules and pictures
+# Parameters that name checkpoints, modules and pictures.
+_NAMING = ("models", "arch", "root", "transform")
 
 
 def fingerprint(notebook, parameters, upstream=(), content=None):

@@ -153,7 +153,8 @@ def check_parameters(notebook, parameters, declared=None):
     Returns
     -------
     dict
-        The same values. A whole number passes for a ``float``, True for no number.
+        The same values, names inside mappings as text: papermill and JSON know no others. A whole
+        number passes for a ``float``, True for no number.
 
     Raises
     ------
@@ -174,7 +175,29 @@ def check_parameters(notebook, parameters, declared=None):
                 f"{name}: {parameter} must be {ast.unparse(declared[parameter])}, "
                 f"got {value!r} ({type(value).__name__}){_hint(value)}"
             )
-    return dict(parameters)
+    return {
+        parameter: _text_names(value, f"{name}: {parameter}")
+        for parameter, value in parameters.items()
+    }
+
+
+def _text_names(value, where):
+    """A value in which every name of a mapping is text."""
+    if isinstance(value, list):
+        return [_text_names(element, where) for element in value]
+    if not isinstance(value, dict):
+        return value
+    named = {}
+    for name, element in value.items():
+        if name is None or isinstance(name, bool):
+            raise ParameterError(
+                f"{where} has the name {name!r}: YAML reads words such as no, on and null so; put "
+                "it into quotation marks"
+            )
+        if str(name) in named:
+            raise ParameterError(f"{where} has the name {str(name)!r} twice")
+        named[str(name)] = _text_names(element, where)
+    return named
 
 
 def _accepts(annotation, value):

@@ -219,8 +219,8 @@ def _points(content, notebook, experiment, upstream):
     declared, defaults = declared_parameters(notebook), default_parameters(notebook)
     points, seen, shared = [], set(), content_of(notebook)
     for varied in _expanded(content, fixed, declared):
-        given = fixed | varied
-        check_parameters(notebook, given, declared)
+        given = check_parameters(notebook, fixed | varied, declared)
+        varied = {name: given[name] for name in varied}
         whole = _text(_plain(defaults | given))
         if whole in seen:
             raise SweepError(f"two points are equal: {_text(varied)}.")

@@ -50,7 +50,7 @@ def array_script(sweep, *, at_once=100):
     lines += [
         "set -e",
         f"cd {shlex.quote(str(paths.ROOT))}",
-        f"export PYTHONPATH={shlex.quote(str(paths.ROOT))}",
+        f"export PYTHONPATH={shlex.quote(str(paths.ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}",
         f'exec {shlex.join(command)} "$((${{FROM:-0}} + SLURM_ARRAY_TASK_ID))"',
     ]
     return "\n".join(lines) + "\n"
