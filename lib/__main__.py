@@ -4,13 +4,14 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 EXPORTS = (".onnx", ".mlpackage")
 DTYPES = ("float32", "int64", "int32")  # of an exported model's input
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run a command; return its exit status, errors told in one line."""
     # `python -m` finds the modules of the working folder; so that an installed script does, too.
     if os.getcwd() not in sys.path:
@@ -18,7 +19,7 @@ def main(arguments=None):
     return run(_parser().parse_args(arguments))
 
 
-def run(options, interrupted="interrupted"):
+def run(options: argparse.Namespace, interrupted: str = "interrupted") -> int:
     """Run the command of parsed options; return its exit status, errors told in one line."""
     try:
         return options.run(options) or 0
@@ -30,7 +31,9 @@ def run(options, interrupted="interrupted"):
         return 130
 
 
-def new_parser(program, description):
+def new_parser(
+    program: str | None, description: str | None
+) -> tuple[argparse.ArgumentParser, Callable[..., argparse.ArgumentParser]]:
     """A parser of commands, and a function that adds one: `command(run, name, text)`."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

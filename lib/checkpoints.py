@@ -5,15 +5,18 @@ its names (``module.`` by DataParallel, ``_orig_mod.`` by `torch.compile`, ``mod
 This is the one place that takes both off again.
 """
 
+import os
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
@@ -35,7 +38,7 @@ class CheckpointError(ValueError):
     """A file that holds no weights, or not those of the model."""
 
 
-def load_checkpoint(path, model):
+def load_checkpoint(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     """Load a file of weights into a model of its architecture, in place.
 
     Parameters
@@ -71,7 +74,7 @@ def load_checkpoint(path, model):
     return model
 
 
-def read_state(path):
+def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The state dict in a file, without what its trainer wrapped around it.
 
     Returns
@@ -123,7 +126,9 @@ def _unwrapped(content, path):
     )
 
 
-def fitted(state, ours, path):
+def fitted(
+    state: Mapping[str, torch.Tensor], ours: Mapping[str, Any], path: str | os.PathLike
+) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors under the names of a model.
 
     Parameters

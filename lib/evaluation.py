@@ -1,15 +1,17 @@
 """How often a model is right about labelled inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+from torch import nn
 
 
 class EvaluationError(ValueError):
     """Labelled inputs that are none, or that do not suit the model."""
 
 
-def batches_of(source, batch_size=64):
+def batches_of(source: Any, batch_size: int = 64) -> Iterable[Any]:
     """Batches of inputs and labels.
 
     Parameters
@@ -41,7 +43,9 @@ def batches_of(source, batch_size=64):
 
 
 @torch.inference_mode()
-def count_right(model, batches, n_images=None):
+def count_right(
+    model: nn.Module, batches: Iterable[Any], n_images: int | None = None
+) -> tuple[int, int]:
     """Of how many inputs the best score is that of the label.
 
     Parameters
@@ -94,7 +98,7 @@ def count_right(model, batches, n_images=None):
     return n_right, n
 
 
-def wilson_interval(successes, n, level=0.95):
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of a proportion, in percent (Wilson, 1927)."""
     from scipy.stats import binomtest
 

@@ -8,9 +8,12 @@ import csv
 import dataclasses
 import hashlib
 import mimetypes
+import os
 import re
 import urllib.error
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -63,9 +66,9 @@ class LabelledImages(torch.utils.data.Dataset):
             raise ImagesError(str(error)) from error
         return self.transform(image), int(self.labels[index])
 
-    def digest(self):
+    def digest(self) -> bytes:
         """SHA-256 of labels and images: of their pixels, or their files' names, sizes and times."""
-        found = hashlib.sha256(self.labels.numpy())
+        found = hashlib.sha256(self.labels.numpy().tobytes())
         for item in self.items:
             if isinstance(item, Image.Image):
                 found.update(item.tobytes())
@@ -74,7 +77,7 @@ class LabelledImages(torch.utils.data.Dataset):
                 found.update(f"{item} {about.st_size} {about.st_mtime_ns}\n".encode())
         return found.digest()
 
-    def first(self, n_images):
+    def first(self, n_images: int | None) -> "LabelledImages":
         """The first `n_images`, round-robin over the classes; None or more than there are: all.
 
         Raises
@@ -90,7 +93,14 @@ class LabelledImages(torch.utils.data.Dataset):
         return dataclasses.replace(self, items=items, labels=self.labels[order])
 
 
-def open_images(source, root=None, *, transform, categories=None, label_map=None):
+def open_images(
+    source: str,
+    root: str | os.PathLike | None = None,
+    *,
+    transform: Callable,
+    categories: Sequence[str] | None = None,
+    label_map: Mapping[Any, int | str] | None = None,
+) -> LabelledImages:
     """Labelled images of a source.
 
     Parameters
@@ -132,7 +142,11 @@ def open_images(source, root=None, *, transform, categories=None, label_map=None
     return LabelledImages(source, items, labels, transform)
 
 
-def labels_of(names, categories=None, label_map=None):
+def labels_of(
+    names: Sequence[str],
+    categories: Sequence[str] | None = None,
+    label_map: Mapping[Any, int | str] | None = None,
+) -> dict[str, int]:
     """Position of each class in a model's output.
 
     In this order: the map, WordNet ids of ImageNet (where the model has a thousand outputs), names
@@ -205,7 +219,7 @@ def _checked_map(label_map):
     return checked
 
 
-def imagenet_classes():
+def imagenet_classes() -> list[tuple[str, int]]:
     """WordNet id and number in the development kit of each class, by position in the output."""
     with open(IMAGENET_CLASSES_FILE, newline="") as file:
         return [(row["wnid"], int(row["ilsvrc2012_id"])) for row in csv.DictReader(file)]

@@ -21,6 +21,7 @@ float64 array of shape (n_clusters,)
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,21 +31,42 @@ from .engine.keys import thresholds
 from .optimal import optimal_centers
 
 
-def random(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
+def random(
+    weights: Any,
+    n_clusters: int,
+    *,
+    sample_weight: np.ndarray | None = None,
+    gamma: float | None = None,
+    seed: Any = 0,
+) -> np.ndarray:
     """`n_clusters` observed weights (Forgy 1965), drawn without replacement by `seed`."""
     weights = in_order(weights, sample_weight)
     sample_weight = weights.sample_weight
     p = None if sample_weight is None else sample_weight / sample_weight.sum()
     drawn = np.random.default_rng(seed).choice(len(weights), n_clusters, replace=False, p=p)
-    return np.float64(weights[np.sort(drawn)])
+    return np.asarray(weights[np.sort(drawn)], np.float64)
 
 
-def linear(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
+def linear(
+    weights: Any,
+    n_clusters: int,
+    *,
+    sample_weight: np.ndarray | None = None,
+    gamma: float | None = None,
+    seed: Any = None,
+) -> np.ndarray:
     """Equal steps from the smallest to the largest weight (Han et al. 2016, section 3.1)."""
     return np.linspace(float(weights[0]), float(weights[len(weights) - 1]), n_clusters)
 
 
-def density(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
+def density(
+    weights: Any,
+    n_clusters: int,
+    *,
+    sample_weight: np.ndarray | None = None,
+    gamma: float | None = None,
+    seed: Any = None,
+) -> np.ndarray:
     """Equal steps of the cumulative distribution (Han et al. 2016, section 3.1)."""
     weights = in_order(weights, sample_weight)
     sample_weight = weights.sample_weight
@@ -54,10 +76,17 @@ def density(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
     else:
         cumulative = np.cumsum(sample_weight)
         ranks = np.searchsorted(cumulative, probabilities * cumulative[-1])
-    return np.float64(weights[np.minimum(ranks.astype(np.int64), len(weights) - 1)])
+    return np.asarray(weights[np.minimum(ranks.astype(np.int64), len(weights) - 1)], np.float64)
 
 
-def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, seed=0):
+def k_means_plus_plus(
+    weights: Any,
+    n_clusters: int,
+    *,
+    sample_weight: np.ndarray | None = None,
+    gamma: float | None = None,
+    seed: Any = 0,
+) -> np.ndarray:
     """Each next center a weight drawn by its squared distance to the nearest so far.
 
     Arthur and Vassilvitskii (2007), without local trials. The draw is in two steps, the cell by
@@ -91,7 +120,7 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
             center = float(weights[bounds[j] + min(drawn, len(cumulative) - 1)])
         else:  # the squares have underflowed
             center = float(rng.choice(np.setdiff1d(weights, centers)))
-        new = np.searchsorted(centers, center)
+        new = int(np.searchsorted(centers, center))
         centers, costs = np.insert(centers, new, center), np.insert(costs, new, 0.0)
         bounds = np.insert(bounds, new, bounds[new])
         low, high = max(new - 1, 0), min(new + 1, len(centers) - 1)
@@ -100,7 +129,14 @@ def k_means_plus_plus(weights, n_clusters, *, sample_weight=None, gamma=None, se
     return centers
 
 
-def weight_distribution(weights, n_clusters, *, sample_weight=None, gamma=1 / 3, seed=None):
+def weight_distribution(
+    weights: Any,
+    n_clusters: int,
+    *,
+    sample_weight: np.ndarray | None = None,
+    gamma: float = 1 / 3,
+    seed: Any = None,
+) -> np.ndarray:
     """Quantiles (i + 1/2) / k of the distribution proportional to density ** gamma.
 
     Our reading of the paper's choice of centers by the weights' distribution. gamma = 0 gives the
@@ -112,7 +148,14 @@ def weight_distribution(weights, n_clusters, *, sample_weight=None, gamma=1 / 3,
     return power_quantiles(adaptive_density(weights, sample_weight), gamma, probabilities)
 
 
-def optimal(weights, n_clusters, *, sample_weight=None, gamma=None, seed=None):
+def optimal(
+    weights: Any,
+    n_clusters: int,
+    *,
+    sample_weight: np.ndarray | None = None,
+    gamma: float | None = None,
+    seed: Any = None,
+) -> np.ndarray:
     """Globally optimal centers, by dynamic programming (`lib.optimal`)."""
     return optimal_centers(weights, n_clusters, sample_weight)
 
@@ -171,7 +214,7 @@ INITIALIZATIONS = {
 }
 
 
-def named(name):
+def named(name: str) -> Initialization:
     """The record of an initialization; ValueError for an unknown name."""
     if name not in INITIALIZATIONS:
         raise ValueError(f"init={name!r} is unknown: choose from {', '.join(INITIALIZATIONS)}.")

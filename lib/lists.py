@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SEPARATORS = ",;\t|"
@@ -17,7 +19,7 @@ class ListError(ValueError):
     """A list that cannot be read; the message says its file and line."""
 
 
-def read_list(path, columns):
+def read_list(path: str | os.PathLike, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Rows of a list with a header, whatever its encoding's mark and its separator.
 
     Parameters

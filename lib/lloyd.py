@@ -7,10 +7,11 @@ same path, since both apply the same rule: a weight belongs to the nearest cente
 one of two equally near. Of equal centers only the first is ever nearest.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .engine import OrderedWeights
 from .engine.loop import iterate
 
 
@@ -38,12 +39,19 @@ class Path(NamedTuple):
     splits_tried: np.ndarray
 
     @property
-    def n_iter(self):
+    def n_iter(self) -> int:
         """Number of times that the centers were moved."""
         return len(self.history) - 1
 
 
-def lloyd_in_order(weights, centers, *, revise=False, max_iter=None, tol=0.0):
+def lloyd_in_order(
+    weights: OrderedWeights,
+    centers: np.ndarray,
+    *,
+    revise: bool = False,
+    max_iter: int | None = None,
+    tol: float = 0.0,
+) -> Path:
     """As `lloyd`, over OrderedWeights of `lib.engine`; O(k log n) an iteration."""
     options = (bool(revise), -1 if max_iter is None else max_iter, float(tol))
     while True:
@@ -56,7 +64,14 @@ def lloyd_in_order(weights, centers, *, revise=False, max_iter=None, tol=0.0):
             )
 
 
-def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
+def lloyd(
+    cells: Any,
+    centers: np.ndarray,
+    *,
+    revise: bool = False,
+    max_iter: int | None = None,
+    tol: float = 0.0,
+) -> Path:
     """Iterate assignment and means from the given centers.
 
     Parameters
@@ -96,7 +111,7 @@ def lloyd(cells, centers, *, revise=False, max_iter=None, tol=0.0):
     return Path(centers, cells.counts(len(centers)), np.array(history), converged, np.array(tried))
 
 
-def revised(cells, centers):
+def revised(cells: Any, centers: np.ndarray) -> np.ndarray:
     """Means of the cells, after freeing one center where another cell needs it more.
 
     The pair of neighbours that is cheapest to merge frees a center, an emptied center costs

@@ -4,6 +4,7 @@ import os
 import pkgutil
 import urllib.error
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ class ModelError(ValueError):
     """A name that no model can be made of; the message says what is missing."""
 
 
-def resolve(name, *, arch=None, weights="DEFAULT"):
+def resolve(name: str, *, arch: str | None = None, weights: str | None = "DEFAULT") -> nn.Module:
     """The model of a name, in evaluation mode.
 
     Parameters
@@ -58,7 +59,7 @@ def resolve(name, *, arch=None, weights="DEFAULT"):
     return model.eval()
 
 
-def function_of(name):
+def function_of(name: str) -> Any:
     """The function of a name "package.module:function".
 
     Raises
@@ -114,7 +115,7 @@ def _from_torchvision(name, weights):
         ) from error
 
 
-def torchvision_weights(name, weights="DEFAULT"):
+def torchvision_weights(name: str, weights: str = "DEFAULT") -> Any:
     """Torchvision's record of a model's weights: preprocessing, categories, published accuracy.
 
     None for models that are not torchvision's.

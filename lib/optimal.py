@@ -1,12 +1,13 @@
 """Globally optimal centers: the best partition of sorted weights, by a penalty for each center."""
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from .density import adaptive_density, power_quantiles
-from .engine import in_order, partition
+from .engine import OrderedWeights, in_order, partition
 from .engine.partition import MASS, SQUARE
 
 N_EXACT = 1 << 14  # so many distinct weights are not binned
@@ -33,7 +34,7 @@ class Partition(NamedTuple):
     inertia: float
 
     @property
-    def n_cells(self):
+    def n_cells(self) -> int:
         """Number of cells."""
         return len(self.bounds) - 1
 
@@ -64,7 +65,9 @@ class Points(NamedTuple):
     offset: float
 
 
-def optimal_centers(weights, n_clusters, sample_weight=None):
+def optimal_centers(
+    weights: np.ndarray | OrderedWeights, n_clusters: int, sample_weight: np.ndarray | None = None
+) -> np.ndarray:
     """Centers of the partition into contiguous cells of least inertia.
 
     In one dimension optimal cells are intervals (Fisher 1958). Where every cell costs a penalty
@@ -108,7 +111,9 @@ def optimal_centers(weights, n_clusters, sample_weight=None):
     return points.origin + points.scale * partition.means(points.prefix, bounds)
 
 
-def inertia_curve(weights, max_clusters, sample_weight=None):
+def inertia_curve(
+    weights: np.ndarray | OrderedWeights, max_clusters: int, sample_weight: np.ndarray | None = None
+) -> np.ndarray:
     """Least inertia at every number of centers, of partitions that do not split a bin.
 
     Parameters
@@ -141,7 +146,12 @@ def inertia_curve(weights, max_clusters, sample_weight=None):
     return np.minimum.accumulate(curve)
 
 
-def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
+def inertia_bound(
+    weights: np.ndarray | OrderedWeights,
+    n_clusters: int,
+    sample_weight: np.ndarray | None = None,
+    n_bins: int | None = None,
+) -> float:
     """A lower bound on the inertia of any `n_clusters` centers.
 
     For given centers c, a weight x costs f(x) = min (x - c)^2 = x^2 - g(x), where g(x) =
@@ -168,17 +178,17 @@ def inertia_bound(weights, n_clusters, sample_weight=None, n_bins=None):
     float
         Less a margin above the rounding of its sums; at least 0.
     """
-    weights = in_order(weights, sample_weight)
-    starts = bin_starts(weights, n_bins or FINER * _n_bins(n_clusters), weights.rank)
-    edges = weights[np.append(starts, len(weights) - 1)] - weights.origin
-    mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
+    ordered = in_order(weights, sample_weight)
+    starts = bin_starts(ordered, n_bins or FINER * _n_bins(n_clusters), ordered.rank)
+    edges = ordered[np.append(starts, len(ordered) - 1)] - ordered.origin
+    mass, total, square = ordered.ranges(starts, np.append(starts[1:], len(ordered))).T
     width = np.diff(edges)
     offset = np.maximum(0.0, total - mass * edges[:-1])  # sum of x - a
     spread = np.maximum(0.0, square - edges[:-1] * (2 * total - mass * edges[:-1]))
     upper = np.divide(offset, width, out=np.zeros_like(width), where=width > 0)
     at_edges = np.append(mass - upper, 0.0) + np.append(0.0, upper)
     held = at_edges > 0
-    points = _weighted(edges[held], at_edges[held], weights.origin)
+    points = _weighted(edges[held], at_edges[held], ordered.origin)
     cost = points.unit * _best(points, min(n_clusters, held.sum())).inertia
     constant = np.sum(width * offset - spread)
     # of adding one by one
@@ -216,7 +226,9 @@ def _n_bins(n_clusters):
     return max(N_BINS, BINS_A_CENTER * n_clusters)
 
 
-def bin_starts(weights, n_bins, rank):
+def bin_starts(
+    weights: OrderedWeights, n_bins: int, rank: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Rank of the first weight of each bin; equal weights share a bin.
 
     `rank` finds that of a threshold, or one near it.

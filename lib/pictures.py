@@ -1,5 +1,6 @@
 """Pictures of every kind as what models are fed: three channels of 8 bits, the right way up."""
 
+import os
 import struct
 import zlib
 
@@ -27,7 +28,7 @@ class PictureError(ValueError):
     """A file that is no picture, is damaged, or whose pixels have no agreed meaning."""
 
 
-def open_picture(path):
+def open_picture(path: str | os.PathLike) -> Image.Image:
     """Read a picture.
 
     16-bit gray values and floats of 0 to 1 are scaled to 8 bits, and gray becomes color. EXIF's
@@ -50,10 +51,9 @@ def open_picture(path):
     """
     try:
         with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # of phones: previews
-                raise PictureError(
-                    f"{path} has {image.n_frames} frames: save the one that is meant."
-                )
+            n_frames = getattr(image, "n_frames", 1)
+            if n_frames > 1 and image.format != "MPO":  # of phones: previews
+                raise PictureError(f"{path} has {n_frames} frames: save the one that is meant.")
             image.load()
             levels = _levels(image, path)
             upright = ImageOps.exif_transpose(image)

@@ -9,9 +9,10 @@ import dataclasses
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import nn
 
 from .models import ModelError, function_of, torchvision_weights
 
@@ -70,11 +71,11 @@ class Steps:
         return f"{resized}{cropped}, {self.interpolation}, mean {mean}, std {std}"
 
     @property
-    def side(self):
+    def side(self) -> int:
         """Height and width of what remains."""
-        return self.crop or self.size[0]
+        return self.crop or (self.size[0] if isinstance(self.size, tuple) else self.size)
 
-    def transform(self):
+    def transform(self) -> Callable:
         """The steps as torchvision's: from an RGB PIL image to a tensor."""
         from .vision import torchvision
 
@@ -88,17 +89,17 @@ class Steps:
 
 
 def preprocessing(
-    name,
-    model,
+    name: str,
+    model: nn.Module,
     *,
-    weights="DEFAULT",
-    transform=None,
-    size=None,
-    crop=None,
-    mean=None,
-    std=None,
-    interpolation=None,
-):
+    weights: str = "DEFAULT",
+    transform: str | Callable | None = None,
+    size: int | tuple[int, int] | None = None,
+    crop: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+) -> Preprocessing:
     """How pictures become a model's inputs.
 
     The options come before what the model's weights say; where neither says a step, it is that of
@@ -163,7 +164,7 @@ def preprocessing(
     return dataclasses.replace(base, transform=steps.transform(), source=source, steps=steps)
 
 
-def said_by(name, model, weights="DEFAULT"):
+def said_by(name: str, model: nn.Module, weights: str = "DEFAULT") -> Preprocessing | None:
     """What torchvision's weights, or else a model itself, say of its preprocessing; None: nothing.
 
     Parameters and errors are those of `preprocessing`.
