@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -38,7 +37,7 @@ class CheckpointError(ValueError):
     """A file that holds no weights, or not those of the model."""
 
 
-def load_checkpoint(path: str | os.PathLike, model: nn.Module) -> nn.Module:
+def load_checkpoint(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     """Load a file of weights into a model of its architecture, in place.
 
     Parameters
@@ -74,7 +73,7 @@ def load_checkpoint(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     return model
 
 
-def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """The state dict in a file, without what its trainer wrapped around it.
 
     Returns
@@ -127,7 +126,9 @@ def _unwrapped(content, path):
 
 
 def fitted(
-    state: Mapping[str, torch.Tensor], ours: Mapping[str, Any], path: str | os.PathLike
+    state: Mapping[str, torch.Tensor],
+    ours: Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
 ) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors under the names of a model.
 
@@ -142,6 +143,13 @@ def fitted(
     ------
     CheckpointError
         Naming what is missing, is too much or has another shape.
+
+    Examples
+    --------
+    >>> ours = torch.nn.Linear(2, 1).state_dict()
+    >>> state = {f"module.{name}": torch.ones_like(tensor) for name, tensor in ours.items()}
+    >>> fitted(state, ours, "last.pth.tar")
+    {'weight': tensor([[1., 1.]]), 'bias': tensor([1.])}
     """
     names = _plain_names(state, ours, path)
     prefix = _prefix(names, ours, path)

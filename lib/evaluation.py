@@ -67,6 +67,12 @@ def count_right(
     ------
     EvaluationError
         If there are no batches, or scores or labels are of another shape or range.
+
+    Examples
+    --------
+    >>> scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> count_right(nn.Identity(), [(scores, torch.tensor([0, 1, 1]))])
+    (2, 3)
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     n_right = n = 0
@@ -99,7 +105,14 @@ def count_right(
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion, in percent (Wilson, 1927)."""
+    """Interval of a proportion, in percent (Wilson, 1927).
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(81, 263)
+    >>> print(f"{low:.1f} to {high:.1f} %")
+    25.5 to 36.6 %
+    """
     from scipy.stats import binomtest
 
     found = binomtest(successes, n).proportion_ci(level, "wilson")

@@ -28,13 +28,16 @@ VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 IMAGENET_CLASSES_FILE = Path(__file__).with_name("imagenet-classes.csv")
 IMAGENETTE_IMAGES = 3925  # of its validation set
 
+# From names of classes, text or as YAML reads them, to outputs of a model or their names.
+LabelMap = Mapping[Any, int | str]
+
 
 class ImagesError(ValueError):
     """Images that are not there, cannot be read, or whose classes are not the model's."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledImages(torch.utils.data.Dataset):
+class LabelledImages(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """Images, read when they are asked for.
 
     Attributes
@@ -50,14 +53,14 @@ class LabelledImages(torch.utils.data.Dataset):
     """
 
     name: str
-    items: list
+    items: list[Any]
     labels: torch.Tensor
-    transform: object
+    transform: Callable[[Image.Image], torch.Tensor]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """Input and label of one image."""
         item = self.items[index]
         try:
@@ -95,11 +98,11 @@ class LabelledImages(torch.utils.data.Dataset):
 
 def open_images(
     source: str,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     *,
-    transform: Callable,
+    transform: Callable[[Image.Image], torch.Tensor],
     categories: Sequence[str] | None = None,
-    label_map: Mapping[Any, int | str] | None = None,
+    label_map: LabelMap | None = None,
 ) -> LabelledImages:
     """Labelled images of a source.
 
@@ -145,7 +148,7 @@ def open_images(
 def labels_of(
     names: Sequence[str],
     categories: Sequence[str] | None = None,
-    label_map: Mapping[Any, int | str] | None = None,
+    label_map: LabelMap | None = None,
 ) -> dict[str, int]:
     """Position of each class in a model's output.
 
@@ -168,6 +171,11 @@ def labels_of(
     ------
     ImagesError
         Naming the classes that cannot be told, or what the map names that is no class.
+
+    Examples
+    --------
+    >>> labels_of(["golf-ball", "moggy"], ["tabby", "golf ball"], {"moggy": "tabby"})
+    {'golf-ball': 1, 'moggy': 0}
     """
     categories = list(categories or ())
     label_map = _checked_map(label_map)

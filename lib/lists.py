@@ -19,7 +19,9 @@ class ListError(ValueError):
     """A list that cannot be read; the message says its file and line."""
 
 
-def read_list(path: str | os.PathLike, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def read_list(
+    path: str | os.PathLike[str], columns: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
     """Rows of a list with a header, whatever its encoding's mark and its separator.
 
     Parameters

@@ -3,6 +3,7 @@
 import os
 import pkgutil
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def resolve(name: str, *, arch: str | None = None, weights: str | None = "DEFAUL
     ------
     ModelError
         If there is no such model or file, its weights cannot be downloaded or do not fit.
+
+    Examples
+    --------
+    >>> resolve("torch.nn:Identity")
+    Identity()
+    >>> resolve("squeezenet1_1", weights=None).num_classes
+    1000
     """
     if name.lower().endswith(CHECKPOINTS):
         if arch is None:
@@ -59,13 +67,18 @@ def resolve(name: str, *, arch: str | None = None, weights: str | None = "DEFAUL
     return model.eval()
 
 
-def function_of(name: str) -> Any:
+def function_of(name: str) -> Callable[..., Any]:
     """The function of a name "package.module:function".
 
     Raises
     ------
     ModelError
         If it is no such name, or there is no such module or function.
+
+    Examples
+    --------
+    >>> function_of("math:sqrt")(9)
+    3.0
     """
     try:
         return pkgutil.resolve_name(name)
@@ -124,6 +137,11 @@ def torchvision_weights(name: str, weights: str = "DEFAULT") -> Any:
     ------
     ModelError
         If the model has no weights of that name.
+
+    Examples
+    --------
+    >>> torchvision_weights("resnet18").meta["categories"][574]
+    'golf ball'
     """
     if name not in _torchvision_names():
         return None

@@ -28,7 +28,7 @@ class PictureError(ValueError):
     """A file that is no picture, is damaged, or whose pixels have no agreed meaning."""
 
 
-def open_picture(path: str | os.PathLike) -> Image.Image:
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
     """Read a picture.
 
     16-bit gray values and floats of 0 to 1 are scaled to 8 bits, and gray becomes color. EXIF's
@@ -51,9 +51,9 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            n_frames = getattr(image, "n_frames", 1)
-            if n_frames > 1 and image.format != "MPO":  # of phones: previews
-                raise PictureError(f"{path} has {n_frames} frames: save the one that is meant.")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # of phones, whose others are previews
+                raise PictureError(f"{path} has {frames} frames: save the one that is meant.")
             image.load()
             levels = _levels(image, path)
             upright = ImageOps.exif_transpose(image)

@@ -10,6 +10,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,10 +40,10 @@ class Preprocessing:
         Top-1 on ImageNet in percent, as torchvision publishes it for these weights.
     """
 
-    transform: object
+    transform: Callable[[Any], torch.Tensor]
     source: str
     steps: "Steps | None"
-    categories: list | None = None
+    categories: list[str] | None = None
     published: float | None = None
 
     def __str__(self):
@@ -59,8 +60,8 @@ class Steps:
 
     size: int | tuple[int, int] = (224, 224)
     crop: int | None = None
-    mean: tuple = (0.485, 0.456, 0.406)  # of ImageNet
-    std: tuple = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of ImageNet
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
 
     def __str__(self):
@@ -73,9 +74,9 @@ class Steps:
     @property
     def side(self) -> int:
         """Height and width of what remains."""
-        return self.crop or (self.size[0] if isinstance(self.size, tuple) else self.size)
+        return self.crop or (self.size if isinstance(self.size, int) else self.size[0])
 
-    def transform(self) -> Callable:
+    def transform(self) -> Callable[[Any], torch.Tensor]:
         """The steps as torchvision's: from an RGB PIL image to a tensor."""
         from .vision import torchvision
 
@@ -90,14 +91,14 @@ class Steps:
 
 def preprocessing(
     name: str,
-    model: nn.Module,
+    model: nn.Module | None,
     *,
     weights: str = "DEFAULT",
-    transform: str | Callable | None = None,
-    size: int | tuple[int, int] | None = None,
+    transform: str | Callable[[Any], torch.Tensor] | None = None,
+    size: int | None = None,
     crop: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     interpolation: str | None = None,
 ) -> Preprocessing:
     """How pictures become a model's inputs.
@@ -139,35 +140,47 @@ def preprocessing(
     -----
     UserWarning
         If neither the options nor the model say any step.
+
+    Examples
+    --------
+    >>> print(preprocessing("mine:net", None, size=256, crop=224, mean=127, std=128))
+    given: side 256, center 224, bilinear, mean (0.498, 0.498, 0.498), std (0.502, 0.502, 0.502)
     """
     given = {"size": size, "crop": crop, "mean": mean, "std": std, "interpolation": interpolation}
     given = {option: value for option, value in given.items() if value is not None}
     if transform is not None:
         if given:
             raise ModelError(f"transform excludes {', '.join(given)}: it does all of it.")
-        base = _of_torchvision(name, weights) or Preprocessing(None, "", None)
-        return dataclasses.replace(
-            base, transform=_Transform(transform), source=str(transform), steps=None
-        )
+        made, known = _Transform(transform), _of_torchvision(name, weights)
+        if known:
+            return dataclasses.replace(known, transform=made, source=str(transform), steps=None)
+        return Preprocessing(made, str(transform), None)
     said = said_by(name, model, weights)
     if said and not given:
         return said
-    base = said or Preprocessing(None, "given" if given else "assumed", Steps())
-    steps = _changed(base.steps, **given)
-    if not said and not given:
+    if said:
+        steps = _changed(said.steps, **given)
+        source = f"{said.source}, but {', '.join(given)}"
+        return dataclasses.replace(said, transform=steps.transform(), source=source, steps=steps)
+    steps = _changed(Steps(), **given)
+    if not given:
         warnings.warn(
             f"{name} does not say its preprocessing; assumed: {steps}. If it is another, say it: "
             "size, crop, mean, std and interpolation, or a transform.",
             stacklevel=2,
         )
-    source = f"{base.source}, but {', '.join(given)}" if said else base.source
-    return dataclasses.replace(base, transform=steps.transform(), source=source, steps=steps)
+    return Preprocessing(steps.transform(), "given" if given else "assumed", steps)
 
 
-def said_by(name: str, model: nn.Module, weights: str = "DEFAULT") -> Preprocessing | None:
+def said_by(name: str, model: nn.Module | None, weights: str = "DEFAULT") -> Preprocessing | None:
     """What torchvision's weights, or else a model itself, say of its preprocessing; None: nothing.
 
     Parameters and errors are those of `preprocessing`.
+
+    Examples
+    --------
+    >>> said_by("resnet50", None).steps.size
+    232
     """
     return _of_torchvision(name, weights) or _of_timm(model)
 
