@@ -51,7 +51,7 @@ figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUM
 
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib.study reproduce bench
-	@$(FINDS_LIB) $(VENV)/bin/python -c 'from lib.study.publish import readme; print(readme.bench_block())'
+	@$(FINDS_LIB) $(VENV)/bin/python -c 'from lib.study.publish.blocks import BLOCKS; print(BLOCKS["bench"]())'
 
 test: lint $(DASK_STAMP) ## style, imports and all tests
 	$(RUN) pytest -n 2

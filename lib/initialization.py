@@ -87,10 +87,10 @@ def k_means_plus_plus(
     gamma: float | None = None,
     seed: Any = 0,
 ) -> np.ndarray:
-    """Each next center a weight drawn by its squared distance to the nearest so far.
+    """Each next center is drawn from the weights, by squared distance to the nearest center.
 
-    Arthur and Vassilvitskii (2007), without local trials. The draw is in two steps, the cell by
-    its inertia and the weight within it, and a new center changes only its neighbours' cells.
+    Arthur and Vassilvitskii (2007), without local trials. The draw has two steps: first a cell, by
+    its inertia, then a weight in it. A new center changes only the cells of its neighbours.
     """
     order, rng = in_order(weights, sample_weight), np.random.default_rng(seed)
     weights, sample_weight = np.asarray(order), order.sample_weight
@@ -101,7 +101,7 @@ def k_means_plus_plus(
         return squared if sample_weight is None else squared * sample_weight[members]
 
     def inertias(low, high):
-        """Of the cells from `low` to before `high`."""
+        """Inertia of each cell from `low` to `high` - 1."""
         mass, total, square = order.ranges(bounds[low:high], bounds[low + 1 : high + 1]).T
         offset = centers[low:high] - order.origin
         return np.maximum(0.0, square + offset * (offset * mass - 2 * total))
@@ -113,7 +113,7 @@ def k_means_plus_plus(
         if costs.sum() > 0:
             j = rng.choice(len(costs), p=costs / costs.sum())
             cumulative = np.cumsum(distances(j))
-            if cumulative[-1] == 0:  # its inertia was rounding
+            if cumulative[-1] == 0:  # its inertia was only a rounding error
                 costs[j] = 0.0
                 continue
             drawn = np.searchsorted(cumulative, rng.uniform(0, cumulative[-1]), side="right")
@@ -139,10 +139,10 @@ def weight_distribution(
 ) -> np.ndarray:
     """Quantiles (i + 1/2) / k of the distribution proportional to density ** gamma.
 
-    Our reading of the paper's choice of centers by the weights' distribution. gamma = 0 gives the
-    midpoints of k equal cells, 1 the density initialization; 1/3 is the point density of the best
-    squared-error quantizer at high resolution (Bennett 1948; Panter and Dite 1951; Gersho and Gray
-    1992, section 5.6).
+    This is our reading of the paper, which chooses centers by the distribution of the weights.
+    gamma = 0 gives the midpoints of k equal cells, gamma = 1 the density initialization. 1/3 is the
+    point density of the best squared-error quantizer at high resolution (Bennett 1948; Panter and
+    Dite 1951; Gersho and Gray 1992, section 5.6).
     """
     probabilities = (np.arange(n_clusters) + 0.5) / n_clusters
     return power_quantiles(adaptive_density(weights, sample_weight), gamma, probabilities)

@@ -11,7 +11,7 @@ import lib
 from lib import initialization
 from lib.study import explore, figures, paths, provenance, tables
 from lib.study.experiment.evaluation import settings
-from lib.study.publish import paper, readme, report
+from lib.study.publish import blocks, paper, readme, report
 from lib.study.tables import comparison, records
 
 CONTRIBUTING = (paths.ROOT / "CONTRIBUTING.md").read_text()
@@ -123,7 +123,7 @@ class TestTable:
 
     def test_pages_explain_and_show_it(self, experiments, outliers):
         (meaning,) = filter(None, outliers.meanings.values())
-        assert f"| `farthest` | {meaning} |" in readme.columns_block()
+        assert f"| `farthest` | {meaning} |" in blocks.BLOCKS["columns"]()
         page = readme.update("<!-- full/outliers -->\n<!-- /full/outliers -->")
         assert "| conv2 | 10 | 40 |" in page
         assert outliers.caption in page

@@ -193,8 +193,10 @@ def test_centers_are_drawn_hollow_before_and_filled_after():
     figure = figures.plot_centers(density(), distribution(), "conv4", 2)
     strip = figure.axes[2]
     labels = [label.get_text() for label in strip.get_yticklabels()]
-    curves = [f"$\\gamma$ = {gamma}" for gamma in ("0.33", "0", "1")]
-    assert labels == ["random", "linear", "density", "k-means++", *curves, "optimal"]
+    expected = list(INITIALIZATIONS)
+    ours = expected.index("weight-distribution")
+    expected[ours : ours + 1] = [f"$\\gamma$ = {gamma}" for gamma in ("0.33", "0", "1")]
+    assert labels == expected
     initial, final = strip.collections[:2]
     assert len(initial.get_facecolor()) == 0
     assert len(final.get_facecolor()) == 1

@@ -6,6 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from ...initialization import named
+from ..tables import inits_of
 from .style import (
     CELLS,
     FLOATS,
@@ -13,7 +14,6 @@ from .style import (
     drawing,
     font_size,
     init_legend,
-    inits_of,
     layers_of,
     legend,
     narrow,

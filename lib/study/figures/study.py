@@ -8,12 +8,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from ...initialization import INITIALIZATIONS, named
-from ..tables import by_default
+from ..tables import by_default, inits_of
 from .style import (
     drawing,
     font_size,
     init_legend,
-    inits_of,
     layers_of,
     narrow,
     panels,

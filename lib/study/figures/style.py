@@ -1,4 +1,4 @@
-"""How every figure looks: widths, fonts, and the marks that never change their meaning."""
+"""The look of every figure: widths, fonts, and colors and markers with a fixed meaning."""
 
 import contextlib
 import contextvars
@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
 from ...files import write_atomically
-from ...initialization import INITIALIZATIONS, named
+from ...initialization import named
 from ..paths import results_folder
 
 WIDTH_IN = 7.0
@@ -27,8 +27,8 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fixed",
 }
-NARROW_IN = 5.0  # below it panels stand above each other
-# The clustering's peers: ours, a copy of the weights, the others.
+NARROW_IN = 5.0  # in narrower figures panels stand above each other
+# Packages beside which the clustering is timed, and a copy of the weights.
 PEERS = {
     "ours, weight-distribution": (named("weight-distribution").color, "P"),
     "ours, optimal": (named("optimal").color, "*"),
@@ -41,7 +41,7 @@ PEERS = {
     "scikit-learn, our start": ("tab:pink", "<"),
     "faiss": ("tab:olive", ">"),
 }
-# Ways to compress keep theirs; whatever is retrained is filled, else hollow.
+# Ways to compress: color and marker. Retrained ones are filled, the others hollow.
 METHODS = {
     "k-means": (named("weight-distribution").color, "P"),
     "k-means, corrected": (named("weight-distribution").color, "X"),
@@ -70,7 +70,7 @@ _look = contextvars.ContextVar("look", default=(WIDTH_IN, {}))
 
 @contextlib.contextmanager
 def look(width_in, settings):
-    """Draw figures of a width in inches and with settings of matplotlib besides ours."""
+    """Within this context, figures have this width and these settings on top of `STYLE`."""
     token = _look.set((width_in, settings))
     try:
         yield
@@ -79,32 +79,32 @@ def look(width_in, settings):
 
 
 def width():
-    """Inches that a figure is wide."""
+    """Width of a figure, in inches."""
     return _look.get()[0]
 
 
 def narrow():
-    """Whether panels stand above each other: a figure of one column of two."""
+    """Whether the figure is as narrow as one of two columns, so that panels are stacked."""
     return width() < NARROW_IN
 
 
 def drawing():
-    """The settings of matplotlib that every figure is made with."""
+    """A context with the settings of matplotlib that every figure has."""
     return plt.rc_context(STYLE | _look.get()[1])
 
 
 def font_size():
-    """Of labels, in points."""
+    """Size of labels, in points."""
     return (STYLE | _look.get()[1])["font.size"]
 
 
 def fitting(columns):
-    """So many columns of a legend or of panels, or as many as there is room for."""
+    """Number of columns of a legend or of panels: as asked for, or fewer in a narrow figure."""
     return max(1, round(columns * min(1.0, width() / WIDTH_IN)))
 
 
 def panels(n, columns, row_height, **options):
-    """A figure with n panels, at most so many beside each other; a flat list of axes."""
+    """A figure with `n` panels, at most `columns` side by side, and a flat list of its axes."""
     columns = min(n, fitting(columns))
     rows = -(-n // columns)
     size = (width(), 0.5 + row_height * rows)
@@ -115,7 +115,7 @@ def panels(n, columns, row_height, **options):
 
 
 def save_figure(figure, experiment, name):
-    """Write a figure as figures/<name>.pdf and .png, the same bytes for the same figure."""
+    """Write ``figures/<name>.pdf`` and ``.png``; the same figure always gives the same bytes."""
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         buffer = io.BytesIO()
         with drawing():  # the type of fonts is read here
@@ -131,12 +131,6 @@ def layers_of(rows):
     return [layer for layer in LAYERS if layer in present]
 
 
-def inits_of(rows):
-    """Records of the initializations in a table, in the order of `INITIALIZATIONS`."""
-    present = set(rows["init"])
-    return [record for name, record in INITIALIZATIONS.items() if name in present]
-
-
 def init_legend(figure, inits, extra=()):
     """Put a legend of initializations above the panels."""
     handles = [
@@ -147,7 +141,7 @@ def init_legend(figure, inits, extra=()):
 
 
 def legend(figure, handles, columns):
-    """Handles above the panels, in as many columns as there is room for."""
+    """Put a legend above the panels, in as many columns as there is room for."""
     figure.legend(
         handles=handles, loc="outside upper center", ncols=fitting(columns), columnspacing=1
     )

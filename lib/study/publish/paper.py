@@ -1,4 +1,4 @@
-"""Every figure and table of an experiment as a venue wants them, from its tables alone."""
+"""Figures and tables of an experiment in the form that a venue asks for, from its tables alone."""
 
 import base64
 import functools
@@ -36,9 +36,9 @@ class Venue(NamedTuple):
     Attributes
     ----------
     column, text : float
-        Inches of one column, and of the whole text: the same where there is one column.
+        Width of one column and of the whole text, in inches; equal if there is one column.
     sizes : dict
-        Settings of matplotlib: the size of every kind of text, in points.
+        Settings of matplotlib for the size of each kind of text, in points.
     """
 
     column: float
@@ -57,8 +57,8 @@ def _sizes(labels, ticks):
 
 
 POINTS = 72.27  # of TeX in an inch
-# tueplots' where it has the venue; else the widths of the venue's class: IEEEtran.cls (21 and
-# 43 picas of 12 points), acmart.cls of sigconf.
+# From tueplots if it has the venue, else the widths in the venue's class: IEEEtran.cls (21 and
+# 43 picas of 12 points), acmart.cls with sigconf.
 VENUES = {
     "icml": Venue(
         _inches(figsizes.icml2024_half()), _inches(figsizes.icml2024_full()), fontsizes.icml2024()
@@ -79,12 +79,12 @@ def write_paper(experiment, style, columns):
     experiment : str
     style : {"icml", "neurips", "ieee", "acm"}
     columns : {1, 2}
-        How many columns of the page a figure is wide.
+        Width of a figure, in columns of the page.
 
     Returns
     -------
     pathlib.Path
-        The folder. Its files are the same bytes for the same tables.
+        The folder. The same tables always give the same bytes.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def write_paper(experiment, style, columns):
 
 
 def settings(venue):
-    """Settings of matplotlib beside the study's: the venue's sizes, and a font with serifs."""
+    """Settings of matplotlib on top of the study's: the venue's sizes, and a font with serifs."""
     return venue.sizes | {
         "font.family": "serif",
         "font.serif": [FONT],
@@ -130,7 +130,7 @@ def settings(venue):
 
 
 def every_figure(experiment):
-    """Name and drawing function of each figure that the tables of an experiment allow."""
+    """Name and drawing function of each figure for which an experiment has the tables."""
     parameters = read_manifest(experiment)["parameters"]
     frames = {name: tables.read_table(experiment, name) for name in tables.tables_of(experiment)}
     for figure in figures.FIGURES.values():
@@ -144,7 +144,7 @@ def every_figure(experiment):
 
 
 def every_table(experiment):
-    """Name and printed rows of each table that a page can hold."""
+    """Name and printed rows of each table that papers print."""
     for name in tables.tables_of(experiment):
         if printed := tables.TABLES[name].paper:
             yield name, printed(tables.read_table(experiment, name))
@@ -163,19 +163,19 @@ def _bytes(figure, suffix):
 
 
 def _numbered(svg):
-    """The same drawing with its names in the order in which they come: some are of addresses."""
+    """An SVG with its ids renumbered, since matplotlib makes some from memory addresses."""
     names = dict.fromkeys(re.findall(rb'id="([a-z][0-9a-f]{10})"', svg))
     numbers = {name: b"n%d" % number for number, name in enumerate(names)}
     return re.sub(rb"\b[a-z][0-9a-f]{10}\b", lambda m: numbers.get(m[0], m[0]), svg)
 
 
 def _with_font(svg):
-    """The same with the letters of its font that it uses inside, as TrueType."""
+    """An SVG with the letters that it uses embedded, as a TrueType font."""
     texts = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)", svg.decode())
     subsetter = Subsetter()
     subsetter.populate(text=html.unescape("".join(texts)))
     font, buffer = TTFont(findfont(FONT), recalcTimestamp=False), io.BytesIO()
-    del font["FFTM"]  # FontForge's times, which no subset is made of
+    del font["FFTM"]  # the times of FontForge, which a subset cannot keep
     subsetter.subset(font)
     font.save(buffer)
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -185,17 +185,17 @@ def _with_font(svg):
 
 
 def _anywhere(pgf):
-    """The same without comments on where matplotlib's fonts lie on this machine."""
+    """A PGF without the comments that name this machine's paths to fonts."""
     return re.sub(rb"(?m)^%%.*Path=.*\n", b"", pgf)
 
 
 FINISHED = {"svg": lambda svg: _with_font(_numbered(svg)), "pgf": _anywhere}
 
 HEADER = """\
-% Include what you need; the preamble wants \\usepackage{graphicx,booktabs}.
-% Figures have their final width: no scaling, so that their text has the size of a caption.
-% Where <name>.pgf is there, \\input{<name>.pgf} draws the figure in the document's own font; the
-% preamble then wants \\usepackage{pgf} and \\providecommand{\\mathdefault}[1]{#1} too."""
+% Include what you need; the preamble needs \\usepackage{graphicx,booktabs}.
+% Figures have their final width: do not scale them, and their text has the size of a caption.
+% If <name>.pgf exists, \\input{<name>.pgf} draws the figure in the document's own font; the
+% preamble then also needs \\usepackage{pgf} and \\providecommand{\\mathdefault}[1]{#1}."""
 
 
 def _figure_snippet(name, across):
@@ -209,7 +209,7 @@ def _figure_snippet(name, across):
 def _table_snippet(name, across):
     star, words = "*" * across, tables.latex_text(tables.TABLES[name].caption)
     width = "\\textwidth" if across else "\\columnwidth"
-    return (  # made smaller where it is wider than its place
+    return (  # scaled down if it is wider or higher than its place
         f"\\begin{{table{star}}}\n  \\centering\n  \\caption{{{words}}}\n"
         f"  \\label{{tab:{name}}}\n  \\sbox0{{\\input{{table-{name}.tex}}}}\n"
         f"  \\ifdim\\wd0>{width} \\sbox0{{\\resizebox{{{width}}}{{!}}{{\\usebox0}}}}\\fi\n"

@@ -1,6 +1,6 @@
 """One HTML page of an experiment's results that makes no outside request.
 
-Everything shown is read from the tables, figures and manifest; nothing is computed here.
+It shows tables, figures and manifest as they are, and computes nothing.
 """
 
 import base64
@@ -18,7 +18,7 @@ from ..figures import FIGURES
 from ..provenance import read_manifest
 
 PAGES = Path(__file__).with_name("pages")
-MOST_ROWS = 400  # a longer table is named, with the file that has it
+MOST_ROWS = 400  # of a longer table the page names only the file
 METHOD = (
     (
         "Centers by distribution: the quantiles of a power of the density p of a layer's weights, "
@@ -80,7 +80,7 @@ def write_report(experiment):
 
 @functools.cache
 def template(name):
-    """A page of ``lib/pages``; what is put into it is escaped, and a misspelt name an error."""
+    """A template in ``pages/``: escapes the values it gets, and refuses a misspelt name."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(PAGES)
     )
@@ -89,7 +89,7 @@ def template(name):
 
 
 def _figures(folder):
-    """Name, caption and data of every figure, the most telling first."""
+    """Name, caption and data of every figure, in the order of `FIGURES`."""
     found = []
     for path in gallery(folder):
         data = base64.b64encode(path.read_bytes()).decode()
@@ -98,7 +98,7 @@ def _figures(folder):
 
 
 def gallery(folder):
-    """Paths of a folder's figures, the most telling first."""
+    """Paths of a folder's figures, in the order of `FIGURES`; others follow by name."""
     return sorted(folder.glob("*.png"), key=lambda path: _place(path.stem))
 
 

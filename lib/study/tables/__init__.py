@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...files import write_atomically
 from ..paths import results_folder
-from .printed import by_default
+from .printed import by_default, inits_of
 from .records import SHARED, TABLES, Table
 from .text import for_readers, latex, latex_text, markdown, number
 
@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "by_default",
     "for_readers",
+    "inits_of",
     "latex",
     "latex_text",
     "markdown",

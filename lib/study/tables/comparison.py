@@ -1,4 +1,4 @@
-"""A run's tables against the committed ones, row by row within stated tolerances."""
+"""Compare a run's tables with the committed ones, row by row, within stated tolerances."""
 
 import io
 
@@ -8,11 +8,11 @@ from .. import paths
 from ..provenance import git, read_manifest
 from .records import TABLES
 
-REFERENCE = "full"  # the experiment with whose tables those of others are compared
-COMMITTED = (REFERENCE, "bench", "compress")  # these with their own
+REFERENCE = "full"  # tables of other experiments are compared with this one's
+COMMITTED = (REFERENCE, "bench", "compress")  # theirs are compared with their own
 
 TRAINING = "01-train"
-# Parameters of the training notebook that leave a network of a given name what it is.
+# Parameters of the training notebook that do not change a network of a given name.
 HARMLESS = {"experiment", "seeds", "initializers", "n_test"}
 
 
@@ -64,7 +64,7 @@ def _committed(experiment, reference, name):
 
 
 def _training(experiment):
-    """What an experiment's classifiers depend on, by its manifest; None without one."""
+    """Parameters that an experiment's classifiers depend on; None without a manifest."""
     try:
         given = read_manifest(experiment)["parameters"].get(TRAINING, {})
     except FileNotFoundError:

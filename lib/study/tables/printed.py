@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ...initialization import named
+from ...initialization import INITIALIZATIONS, named
 
 
 def whole(frame):
@@ -41,6 +41,12 @@ def bench(frame):
 def by_default(rows):
     """Rows in which each initialization is revised, or not, as it is by default."""
     return rows[rows["revise"].astype(bool) == rows["init"].map(lambda init: named(init).revised)]
+
+
+def inits_of(rows):
+    """Records of the initializations in a table, in the order of `INITIALIZATIONS`."""
+    present = set(rows["init"])
+    return [record for name, record in INITIALIZATIONS.items() if name in present]
 
 
 def _pivot(rows, index, columns, values, how="mean"):

@@ -1,0 +1,30 @@
+"""What pages say of the committed tables: one function without arguments for each block."""
+
+from .claims import accuracy_block, claims_block, findings_block, revision_block
+from .compression import (
+    aims_block,
+    allocation_block,
+    distortion_block,
+    frontier_block,
+    retraining_block,
+    runtimes_block,
+)
+from .records import columns_block, table_block
+from .speed import bench_block
+
+__all__ = ["BLOCKS", "table_block"]
+
+BLOCKS = {
+    "columns": columns_block,
+    "findings": findings_block,
+    "claims": claims_block,
+    "accuracy": accuracy_block,
+    "revision": revision_block,
+    "frontier": frontier_block,
+    "aims": aims_block,
+    "retraining": retraining_block,
+    "distortion": distortion_block,
+    "allocation": allocation_block,
+    "runtimes": runtimes_block,
+    "bench": bench_block,
+}

@@ -1,0 +1,36 @@
+"""What the records of the tables say: any table, and the meaning of every column."""
+
+from ... import tables
+from ...tables.comparison import stated
+from ...tables.records import MEANINGS
+
+HEADS = ["Column", "Meaning"]
+
+
+def table_block(experiment, name):
+    """What papers print of a table, and its caption."""
+    record = tables.TABLES[name]
+    heads, rows, _ = tables.for_readers(record.paper(tables.read_table(experiment, name)))
+    return f"{tables.markdown(heads, rows)}\n{record.caption}\n"
+
+
+def columns_block():
+    """Meaning of every column, and how a run's rows are compared with the committed ones."""
+    shared = tables.markdown(HEADS, [[f"`{name}`", text] for name, text in MEANINGS.items()])
+    sections = "".join(_columns(record) for record in tables.TABLES.values())
+    return f"Columns of several tables:\n\n{shared}{sections}"
+
+
+def _columns(record):
+    """The section of one table."""
+    own = [
+        [", ".join(f"`{name}`" for name in names.split()), meaning]
+        for names, meaning in record.meanings.items()
+        if meaning is not tables.SHARED
+    ]
+    keys = ", ".join(f"`{name}`" for name in record.key_columns)
+    return (
+        f"\n### `{record.name}.csv`\n\n{record.caption} Each row is {record.row}.\n\n"
+        f"{tables.markdown(HEADS, own)}\n"
+        f"Rows of equal {keys} are compared: {stated(record.tolerances) or 'no column'}.\n"
+    )

@@ -1,0 +1,17 @@
+"""Words and numbers that several blocks have."""
+
+
+def top1_text(row, unit=""):
+    """Top-1 of a row with its interval."""
+    return f"{row.top1:.2f}{unit} [{row.low:.1f}, {row.high:.1f}]"
+
+
+def least_and_most(claims):
+    """The lowest and the highest measured gain."""
+    return f"{claims['measured'].min():.1f} to {claims['measured'].max():.1f}"
+
+
+def verdict_counts(claims):
+    """How often each verdict was given."""
+    counts = claims["verdict"].value_counts()
+    return ", ".join(f"{word} in {count} of {len(claims)}" for word, count in counts.items())
