@@ -156,7 +156,7 @@ def optimal(
     gamma: float | None = None,
     seed: Any = None,
 ) -> np.ndarray:
-    """Globally optimal centers, by dynamic programming (`lib.optimal`)."""
+    """Globally optimal centers (`lib.optimal`)."""
     return optimal_centers(weights, n_clusters, sample_weight)
 
 
