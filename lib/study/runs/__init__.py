@@ -62,7 +62,7 @@ def reproduce(experiment, only=None, force=False):
             if record:
                 print(f"{name}  up to date", flush=True)
             else:
-                # Until all is done again there is no manifest to believe.
+                # An old manifest would describe tables that are about to change.
                 (folder / "manifest.json").unlink(missing_ok=True)
                 print(f"{name}  runs", flush=True)
                 record = run_notebook(

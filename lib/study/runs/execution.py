@@ -1,11 +1,9 @@
-"""One notebook executed by papermill, and the record that says that it was.
+"""Execute one notebook by papermill, and record that it finished.
 
-A notebook counts as done when papermill exited 0 *and* a record of ours was renamed into
-place after it: papermill's own output cannot be trusted for that, since a kernel that
-was killed leaves a notebook that looks complete.
+A notebook counts as done when papermill exited with 0 and our record was then renamed into place.
+The executed notebook alone does not show it: a killed kernel leaves one that looks complete.
 """
 
-import base64
 import contextlib
 import json
 import os
@@ -25,8 +23,8 @@ from .executed import tidy
 from .parameters import check_parameters
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
-STARTS = 3  # of a kernel
-OUTPUTS = ("tables", "figures", "headline")  # folders of what a run is recorded to have written
+STARTS = 3  # attempts to start a kernel
+OUTPUTS = ("tables", "figures", "headline")  # folders whose new files a run records
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -37,10 +35,10 @@ class NotebookFailed(RuntimeError):
 def run_notebook(
     notebook, parameters, experiment, fingerprint, *, timeout=None, check=None, **options
 ):
-    """Execute one notebook in a process of its own and record it.
+    """Execute one notebook in its own process and record it.
 
-    The executed copy, tidied, goes to ``results/<experiment>/notebooks/<name>.ipynb``; that of a
-    failed run, as it is, to ``<name>.failed.ipynb``.
+    The executed copy is tidied and goes to ``results/<experiment>/notebooks/<name>.ipynb``. The
+    copy of a failed run goes to ``<name>.failed.ipynb`` as it is.
 
     Parameters
     ----------
@@ -53,10 +51,11 @@ def run_notebook(
     timeout : float, optional
         Seconds after which the run is ended and counts as failed.
     check : callable, optional
-        Called before the run and before it is recorded; where it raises, nothing is.
+        Called before the run and again before the record is written. If it raises, there is no
+        record.
     **options
-        ``threads``: how many the numerical packages may use; ``cwd``: the folder that the notebook
-        runs in, by default the root; ``log``: a file for what it prints, by default shown.
+        ``threads``: number of threads of the numerical packages; ``cwd``: working directory of the
+        notebook, by default the root; ``log``: file for its output, by default the terminal.
 
     Returns
     -------
@@ -69,7 +68,7 @@ def run_notebook(
     ParameterError
         Before anything runs.
     NotebookFailed
-        When it did not run to its end, whatever the reason, or its executed copy is too large.
+        If it did not run to its end, or its executed copy is too large.
     """
     parameters = check_parameters(notebook, parameters)
     check = check or (lambda: None)
@@ -113,10 +112,10 @@ def run_notebook(
 
 
 def _started(notebook, output, parameters, timeout, **options):
-    """Exit status of papermill, which is called again where the notebook's kernel did not start.
+    """Exit status of papermill; call it again if the kernel did not start.
 
-    Kernels look for free ports and take them a moment later: of many that start at once, now and
-    then one finds them taken. No cell has run then.
+    A kernel looks for free ports and takes them a moment later. When many start at once, another
+    may take them first; then no cell has run.
     """
     for _ in range(STARTS):
         status = _papermill(notebook, output, parameters, timeout, **options)
@@ -127,7 +126,7 @@ def _started(notebook, output, parameters, timeout, **options):
 
 
 def _is_untouched(executed):
-    """Whether papermill wrote the notebook, and began no cell of it."""
+    """Whether papermill wrote the notebook but started no cell."""
     try:
         cells = nbformat.read(executed, as_version=4).cells
     except (OSError, ValueError):  # not there, or no notebook
@@ -136,16 +135,14 @@ def _is_untouched(executed):
 
 
 def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, log=None):
-    """Exit status of papermill; "timeout" when the run was ended for its length."""
-    # YAML by PyYAML itself, since its reader takes JSON's 1e-05 for text.
-    values = base64.b64encode(yaml.safe_dump(parameters, allow_unicode=True).encode()).decode()
+    """Exit status of papermill, or "timeout" if the run took too long and was ended."""
     progress = "--progress-bar" if sys.stderr.isatty() else "--no-progress-bar"
     # Relative, since papermill writes these paths into the notebook.
     names = [os.path.relpath(path, paths.ROOT) for path in (notebook, output)]
     where = os.path.relpath(cwd or paths.ROOT, paths.ROOT)
     command = [sys.executable, "-P", GUARDED, str(os.getpid()), *names, "-k", "python3"]
     command += ["--cwd", where]
-    command += ["-b", values, "--stdout-file", "-", "--log-level", "WARNING", progress]
+    command += ["--stdout-file", "-", "--log-level", "WARNING", progress]
     search = [str(paths.ROOT), os.environ.get("PYTHONPATH")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, search)),
@@ -155,8 +152,13 @@ def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, lo
     if threads is not None:
         environment |= dict.fromkeys(THREADS, str(threads))
     with _ipython_folder() as ipython, _opened(log) as shown:
-        # Its own process group: Ctrl-C reaches us alone, and we end the whole tree. It inherits
-        # the lock, so that for as long as it outlives us, killed outright, it keeps others out.
+        # In a file, since a command line has a limit. YAML by PyYAML: papermill reads JSON's 1e-05
+        # as text.
+        values = Path(ipython, "parameters.yml")
+        values.write_text(yaml.safe_dump(parameters, allow_unicode=True), encoding="utf-8")
+        command += ["-f", str(values)]
+        # Its own process group: Ctrl-C reaches only us, and we end the whole tree. It inherits the
+        # folder's lock: if we are killed and it is not, it still keeps other runs out.
         process = subprocess.Popen(
             command,
             cwd=paths.ROOT,
@@ -176,24 +178,24 @@ def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, lo
 
 
 def _opened(log):
-    """The log to be written; nothing where what is printed shall be seen."""
+    """The open log; None if the output goes to the terminal."""
     return contextlib.nullcontext() if log is None else open(log, "w")
 
 
 @contextlib.contextmanager
 def _ipython_folder():
-    """Settings of IPython for one run: the reader's own and their startup files stay out."""
+    """A folder of IPython settings for one run, so that the user's settings do not apply."""
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder, "profile_default")
         profile.mkdir()
-        # Else every kernel warns that what it says to papermill, on this machine, is plain text.
+        # Otherwise every kernel warns that its messages to papermill are not encrypted.
         quiet = 'get_config().IPKernelApp.log_level = "ERROR"\n'
         (profile / "ipython_kernel_config.py").write_text(quiet)
         yield folder
 
 
 def _end(process):
-    """End a process and all that it started; kernels have process groups of their own."""
+    """End a process and its children; kernels have their own process groups."""
     if process.poll() is not None:
         return
     tree = [psutil.Process(process.pid)]
@@ -205,11 +207,11 @@ def _end(process):
 
 
 def _keep_failed(name, partial, failed, status):
-    """Keep the copy of a failed run and say in one line what happened."""
+    """Keep the copy of a failed run; return one line that says what happened."""
     if partial.exists():
         os.replace(partial, failed)
     if status == "timeout":
-        reason = "it ran out of its time"
+        reason = "it reached its time limit"
     elif not failed.exists():
         reason = f"it did not start (exit status {status})"
     else:
@@ -222,7 +224,7 @@ def _last_error(notebook):
     """``Name: message`` of the error that a cell ended with; None without one."""
     try:
         cells = nbformat.read(notebook, as_version=4).cells
-    except ValueError:  # no JSON: papermill was killed, or the disk was full, while it wrote
+    except ValueError:  # no JSON: papermill was killed or the disk was full while it wrote
         return "its executed copy is incomplete"
     errors = [
         output
@@ -249,7 +251,7 @@ def _record_path(experiment, name):
 
 
 def _written(experiment):
-    """What a notebook may write and a run records, with what changes when it is written again."""
+    """Inode and time of each file in the folders `OUTPUTS`; writing a file changes them."""
     folder = paths.results_folder(experiment)
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
@@ -260,7 +262,7 @@ def _written(experiment):
 
 
 def fresh_record(experiment, name, current):
-    """The record of a finished run, if it is of this content and its outputs still stand."""
+    """The record of a finished run if content and outputs are unchanged; otherwise None."""
     folder = paths.results_folder(experiment)
     try:
         record = json.loads(_record_path(experiment, name).read_text())

@@ -1,4 +1,4 @@
-"""What a run depends on, by content: file times are asked of a reader's own pictures alone."""
+"""Digests of all that a run depends on: contents, and file times only for a user's pictures."""
 
 import ast
 import functools

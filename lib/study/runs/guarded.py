@@ -1,7 +1,7 @@
-"""papermill, which ends, kernel and all, when the process that started it has ended.
+"""Run papermill, and end it with its kernel when the parent process has ended.
 
-A script: importing our package would cost each notebook seconds. Its first argument is the process
-to watch; the others are papermill's.
+This is a script, since importing our package would take seconds for each notebook. The first
+argument is the process to watch; papermill gets the others.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import time
 import psutil
 from papermill.__main__ import papermill
 
-SECONDS = 0.5  # between looks
+SECONDS = 0.5  # between two checks of the parent process
 
 
 def _watch(parent):
@@ -27,7 +27,7 @@ def _watch(parent):
 
 
 def _is_news(record):
-    """Parameters were checked before: those of a type like `str | None` papermill cannot read."""
+    """False for warnings of unknown parameters: we checked them, and papermill misreads types."""
     return "unknown parameter" not in record.getMessage()
 
 

@@ -1,4 +1,4 @@
-"""The tables of all points as one, each row with the parameters that made it."""
+"""Join the tables of all points; each row gets the parameters of its point."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from .point import ABOUT
 
 
 def collect(sweep):
-    """Write each table of the finished points as one, CSV and Parquet.
+    """Join each table over the finished points and write it as CSV and Parquet.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def collect(sweep):
     Returns
     -------
     dict of str to pandas.DataFrame
-        By name of table: the rows of every point, and for each its ``point`` (the name of its
-        folder), the parameters that the sweep's file names (``sweep.<parameter>``),
-        ``sweep.seconds``, ``sweep.commit`` and ``sweep.processor``.
+        From a table's name to the rows of all points, with columns for the point (``point``, the
+        name of its folder), for each parameter that the sweep file names (``sweep.<parameter>``),
+        and for ``sweep.seconds``, ``sweep.commit`` and ``sweep.processor``.
     """
     given, found = _given(sweep), {}
     for i, point in enumerate(sweep.points):
@@ -52,9 +52,9 @@ def collect(sweep):
 
 
 def _given(sweep):
-    """Columns of the parameters that the file names, with the notebook's defaults elsewhere.
+    """A column for each parameter that the file names; the notebook's default where it does not.
 
-    A list of one value is that value, unless another point has a longer list: then all are JSON.
+    A list of one value counts as that value. If any point has a longer list, all become JSON.
     """
     defaults = default_parameters(notebook_path(sweep.notebook))
     names = dict.fromkeys(name for point in sweep.points for name in point.parameters)
@@ -74,7 +74,7 @@ def _scalars(values):
 
 
 def _even(column):
-    """A column of one type: numbers beside text as text, which Parquet asks for."""
+    """The column with one type, as Parquet requires: numbers become text if there is any text."""
     kinds = set(map(type, column.dropna())) if column.dtype == object else set()
     mixed = len(kinds) > 1 and not kinds <= {int, float}
     return column.map(str, na_action="ignore") if mixed else column

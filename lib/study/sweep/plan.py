@@ -1,4 +1,4 @@
-"""A sweep file: checked whole before anything runs, and expanded into points."""
+"""Read a sweep file, check all of it before anything runs, and expand it into points."""
 
 import itertools
 import json
@@ -49,13 +49,13 @@ class Point:
     id : str
         First digits of `fingerprint`; names its folder.
     fingerprint : str
-        Of the notebook, the modules it imports, data, packages, parameters, and what ran first.
+        Digest of the notebook, the modules it imports, data, packages, parameters and `upstream`.
     varied : dict
-        The parameters in which points differ.
+        The parameters that differ between points.
     parameters : dict
-        All that are passed, `experiment` among them.
+        All parameters that are passed, with `experiment`.
     upstream : list of str
-        Fingerprints of what ran first.
+        Fingerprints of the notebooks that ran before the points.
     """
 
     id: str
@@ -70,11 +70,11 @@ class Point:
         return self.parameters["experiment"]
 
     def has_changed(self, notebook):
-        """Whether what its fingerprint stands for is no longer what it was planned with."""
+        """Whether the notebook, its modules, data or packages changed since the plan was made."""
         given = {k: v for k, v in self.parameters.items() if k != "experiment"}
         try:
             now = fingerprint(notebook_path(notebook), given, self.upstream)
-        except (ValueError, SyntaxError):  # gone, or being written
+        except (ValueError, SyntaxError):  # deleted, or half written
             return True
         return now != self.fingerprint
 
@@ -97,11 +97,11 @@ class Sweep:
         Name of the notebook that is swept.
     points : list of Point
     tables : list of str
-        To be collected; all that the points have if empty.
+        Names of the tables to collect; if empty, all tables of the points.
     figure : dict
-        Parameters of the notebook that draws it; none is drawn if empty.
+        Parameters of the notebook that draws the figure; if empty, nothing is drawn.
     resources : dict
-        ``workers``, ``threads`` (a point), ``timeout`` (seconds a point), ``retries``; those given.
+        Any of ``workers``, ``threads`` (a point), ``timeout`` (seconds a point), ``retries``.
     """
 
     name: str
@@ -126,12 +126,12 @@ class Sweep:
         return results_folder(self.experiment)
 
     def claim(self):
-        """Keep the results from another file of the same name.
+        """Mark the folder as that of this file, so that no other file of the same name uses it.
 
         Raises
         ------
         SweepError
-            If they belong to a file elsewhere that is still there.
+            If it belongs to another file that still exists.
         """
         mine = os.path.relpath(self.path.resolve(), paths.ROOT)
         note = self.folder / "file.txt"
@@ -144,7 +144,7 @@ class Sweep:
             write_atomically(note, mine)
 
     def record(self, point):
-        """The record of a finished point whose outputs still stand; None of others."""
+        """The record of a point if it finished and its outputs are unchanged; otherwise None."""
         return fresh_record(point.experiment, self.notebook, point.fingerprint)
 
     def is_done(self, point):
@@ -169,8 +169,9 @@ def load_sweep(path):
     Raises
     ------
     SweepError, ParameterError
-        For a file that is not there or not YAML, unknown keys, notebooks, parameters and tables,
-        wrong types, empty grids, points that are equal once the notebook's defaults are filled in.
+        For a missing file or one that is no YAML; for unknown keys, notebooks, parameters or
+        tables; for wrong types and empty grids; for two points that are equal once the notebook's
+        defaults are filled in.
     """
     path = Path(path)
     content = _read(path)
@@ -214,7 +215,7 @@ def _read(path):
 
 
 def _points(content, notebook, experiment, upstream):
-    """The points, each checked, no two of them equal."""
+    """All points, checked; no two are equal."""
     fixed = _mapping(content.get("parameters"), "parameters")
     declared, defaults = declared_parameters(notebook), default_parameters(notebook)
     points, seen, shared = [], set(), content_of(notebook)
@@ -232,7 +233,7 @@ def _points(content, notebook, experiment, upstream):
 
 
 def _expanded(content, fixed, declared):
-    """What differs from point to point: the grid's products, then the explicit points."""
+    """The varied parameters of each point: all combinations of the grid, then explicit points."""
     grid = _mapping(content.get("grid"), "grid")
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
@@ -279,12 +280,12 @@ def _mapping(value, what):
     if not isinstance(value or {}, dict):
         raise SweepError(f"{what}: a mapping is needed, got {value!r}.")
     if "experiment" in (value or {}):
-        raise SweepError(f"{what}: experiment is the sweep's to give: leave it out.")
+        raise SweepError(f"{what}: the sweep sets `experiment` itself: leave it out.")
     return value or {}
 
 
 def _plain(value):
-    """The same value where 1.0 is 1, to compare what a notebook takes for equal."""
+    """The value with whole floats as integers: a notebook treats 1.0 and 1 alike."""
     if isinstance(value, dict):
         return {name: _plain(element) for name, element in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One point as a job: idempotent, alone in its folder, recorded only when it is done."""
+"""Run one point: idempotent, one process at a time in its folder, recorded when it is done."""
 
 import contextlib
 import json
@@ -21,18 +21,18 @@ from ..runs import (
 )
 from ..runs.execution import GUARDED
 
-STOPPING = threading.Event()  # set where this process ends its points itself
+STOPPING = threading.Event()  # set while this process ends its own points
 FAILED, ABOUT, LOG = "failed.json", "point.json", "log.txt"
 
 
 def run_first(sweep):
-    """Run what comes before the points, unless it is done; waits for another that is at it.
+    """Run the notebooks that come before the points, unless done; wait for another such run.
 
     Raises
     ------
     NotebookFailed
     SweepError
-        If the sweep's folder is another file's.
+        If the folder holds the results of another sweep file.
     """
     with folder_lock(sweep.folder / "first", wait=True):
         sweep.claim()
@@ -43,31 +43,31 @@ def run_first(sweep):
 
 
 def run_point(notebook, point, *, threads=1, timeout=None, retries=0, wait=False):
-    """Execute one point, unless it is done.
+    """Execute one point unless it is done.
 
     Parameters
     ----------
     notebook : str
     point : Point
     threads : int
-        Of torch, NumPy and Numba in its process.
+        Number of threads of torch, NumPy and Numba in its process.
     timeout : float, optional
-        Seconds an attempt.
+        Seconds that one attempt may take.
     retries : int
-        Attempts after a failed one.
+        Number of further attempts after a failed one.
     wait : bool
-        For another process that works on the same point; otherwise this one comes back "busy".
+        Wait while another process works on the same point; otherwise return the state "busy".
 
     Returns
     -------
     dict
-        ``state``: "done", "failed", "busy", or "stopped" where this process was being ended;
-        ``message`` of a failure.
+        ``state``: "done", "failed", "busy", or "stopped" if this process is being ended; after a
+        failure its ``message``.
 
     Raises
     ------
     OSError
-        If the folder cannot be written: no other point could do better.
+        If the folder cannot be written: then no other point can run either.
     """
     folder = results_folder(point.experiment)
     while not STOPPING.is_set():
@@ -120,7 +120,7 @@ def _check_unchanged(notebook, point):
 
 
 def state_of(sweep, point):
-    """State of a point by its folder alone: "done", "running", "failed" or "waiting"."""
+    """State of a point, read from its folder: "done", "running", "failed" or "waiting"."""
     folder = results_folder(point.experiment)
     if not folder.exists():
         return "waiting"
@@ -135,7 +135,7 @@ def state_of(sweep, point):
 
 
 def stop():
-    """End the points that this process works on; what they wrote does not count."""
+    """End the points that this process runs; they get no record."""
     STOPPING.set()
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -22,12 +22,12 @@ from .point import STOPPING, run_first, run_point, state_of, stop
 SEVERAL = "workers have several threads, and points would share their cores"
 ONE = "start them with --nthreads 1"
 ANSWERS_WITHIN = 10  # seconds, a Dask scheduler
-SHOWN_WITHIN = 60  # seconds: NFS remembers for a while that a file was not there
+SHOWN_WITHIN = 60  # seconds: NFS caches that a file is missing
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where points run: what takes a call, how many of them run at a time, and it in words."""
+    """Where points run: `submit` takes a call, `size` is how many run at a time, `note` says it."""
 
     submit: Callable
     size: Callable
@@ -35,18 +35,18 @@ class Pool:
 
 
 def run_sweep(sweep, *, workers=None, scheduler=None, scheduler_file=None):
-    """Run the points of a sweep that are not done, then collect their tables.
+    """Run the points that are not done, then collect the tables of all.
 
     Parameters
     ----------
     sweep : Sweep
     workers : int, optional
-        Points at a time on this machine; by default the file's, or as many as its threads leave
-        room for.
+        Points at a time on this machine. Default: the number in the file, or the number of cores
+        over its threads a point.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://host:8786``: its workers run the points.
     scheduler_file : path-like, optional
-        The file that a Dask scheduler wrote, instead.
+        The file that a Dask scheduler wrote, in place of its address.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def run_sweep(sweep, *, workers=None, scheduler=None, scheduler_file=None):
     Raises
     ------
     SweepError
-        If the scheduler cannot be used, or was lost; what is done stays done.
+        If the scheduler cannot be used or was lost. Finished points stay finished.
     OSError
         If the folder of results cannot be written.
     """
@@ -93,7 +93,7 @@ def _compare(sweep):
 
 
 def options_of(sweep):
-    """What a sweep's resources ask of each point: arguments of `run_point`."""
+    """Arguments of `run_point` that the resources of a sweep file give."""
     return {
         "threads": sweep.resources.get("threads", 1),
         "timeout": sweep.resources.get("timeout"),
@@ -102,7 +102,7 @@ def options_of(sweep):
 
 
 def _drive(pool, sweep, todo, options, counts, failures):
-    """Submit all points; those that another process works on are waited for at the end."""
+    """Submit all points; at the end, wait for those that another process runs."""
     print(f"{sweep.name}: {len(todo)} of {len(sweep.points)} points, {pool.note}", flush=True)
     busy = todo
     with tqdm(total=len(todo), desc=sweep.name, disable=None) as bar:
@@ -134,7 +134,7 @@ def _drive(pool, sweep, todo, options, counts, failures):
 
 
 def _result(future):
-    """What a point came back with; a lost cluster is told apart from a lost disk."""
+    """Result of a point; a `SweepError` if the executor failed and not the point."""
     try:
         return future.result()
     except (OSError, CancelledError, SweepError):
@@ -150,7 +150,7 @@ def _result(future):
 
 
 def _shown(sweep, point):
-    """Whether a finished point's record is to be seen here, at the latest after a while."""
+    """Whether the record of a finished point appears here within `SHOWN_WITHIN` seconds."""
     end = time.monotonic() + SHOWN_WITHIN
     while not sweep.is_done(point):
         if time.monotonic() > end:
@@ -161,7 +161,7 @@ def _shown(sweep, point):
 
 @contextlib.contextmanager
 def _local(workers, threads):
-    """A pool of this machine. Left early, it ends what still runs: nothing of that counts."""
+    """A pool on this machine. Leaving it by an error ends the points that still run."""
     cores = n_threads()
     workers = workers or max(1, cores // threads)
     if workers * threads > cores:
@@ -183,7 +183,7 @@ def _local(workers, threads):
 
 @contextlib.contextmanager
 def _dask(address, file, threads):
-    """The executor of a running Dask cluster. Left early, its waiting points are released."""
+    """The executor of a running Dask cluster. Leaving it by an error releases waiting points."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -219,7 +219,7 @@ def _dask(address, file, threads):
 
 
 def _on_worker(run):
-    """Run a point on a Dask worker, of which some may have joined after the first look."""
+    """Run a point on a Dask worker; check its threads again, since workers may join later."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -234,7 +234,7 @@ def _line(point, found, counts, total):
 
 
 def _states(counts, running):
-    """The numbers beside the bar."""
+    """Number of points in each state, for the progress bar."""
     return ", ".join(f"{n} {state}" for state, n in (counts | {"running": running}).items() if n)
 
 
@@ -247,7 +247,7 @@ def _summary(sweep, counts, failures):
 
 
 def status(sweep):
-    """Number of points by state, by their folders alone; failures with their messages.
+    """Number of points in each state, read from their folders, and the failed points.
 
     Returns
     -------

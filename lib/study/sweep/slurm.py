@@ -1,4 +1,4 @@
-"""A sweep as a SLURM array job: each task runs one point by the same command as anywhere."""
+"""Write a sweep as a SLURM array job, each of whose tasks runs one point."""
 
 import math
 import shlex
@@ -6,7 +6,7 @@ import sys
 
 from .. import paths
 
-MOST = 1000  # tasks of an array: SLURM's MaxArraySize is 1001 unless it was raised
+MOST = 1000  # tasks of an array: SLURM's default MaxArraySize is 1001
 
 
 def array_script(sweep, *, at_once=100):
@@ -15,10 +15,10 @@ def array_script(sweep, *, at_once=100):
     Parameters
     ----------
     sweep : Sweep
-        Its ``timeout`` and ``retries`` become the tasks' time limit, with five minutes to start;
-        comments say what to run before it, and how to submit more than `MOST` points.
+        Its ``timeout`` and ``retries`` give the time limit of a task, with five minutes to start.
+        Comments in the script say what to run first, and how to submit more than `MOST` points.
     at_once : int
-        Tasks that may run at a time.
+        Number of tasks that may run at a time.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def array_script(sweep, *, at_once=100):
         lines.append(f"#SBATCH --time={5 + math.ceil(attempts * resources['timeout'] / 60)}")
     if sweep.first:
         lines += [
-            "# The time limit is a point's: run what comes first, with point 0, beforehand, by",
+            "# The time limit is for one point. Run the first notebooks and point 0 beforehand:",
             f"#   cd {shlex.quote(str(paths.ROOT))} && {shlex.join([*command, '0'])}",
         ]
     if number > MOST:

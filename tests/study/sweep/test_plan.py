@@ -72,7 +72,7 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
             "notebook: toy\nparameters: {seed: 1}\ngrid: {seed: [2]}",
             r"\['seed'\] are in `parameters:` and in a point",
         ),
-        ("notebook: toy\ngrid: {experiment: [a]}", "experiment is the sweep's to give"),
+        ("notebook: toy\ngrid: {experiment: [a]}", "the sweep sets `experiment` itself"),
         (
             "notebook: toy\ngrid: {seed: [1]}\nresources: {cores: 2}",
             "unknown resource 'cores'; they are workers, threads, timeout, retries",
@@ -90,11 +90,11 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
         ("notebook: toy\ngrid: {rate: [1, 1.0]}", r'two points are equal: {"rate": 1.0}'),
         (
             "notebook: toy\ngrid: {seed: [1]}\nfirst: {before: {experiment: full}}",
-            "first: before: experiment is the sweep's to give",
+            "first: before: the sweep sets `experiment` itself",
         ),
         (
             "notebook: toy\ngrid: {seed: [1]}\nfigure: {experiment: full}",
-            "figure: experiment is the sweep's to give",
+            "figure: the sweep sets `experiment` itself",
         ),
         ("notebook: toy\ngrid: {seed: [1]}\ntables: accuracy", "tables must be a list of names"),
         ("notebook: toy\ngrid: {seed: [1]}\ntables: [1]", "tables must be a list of names"),

@@ -76,7 +76,7 @@ def test_twenty_points_of_which_three_fail(repository, make_sweep, twenty, capsy
     for message in (
         "ValueError: it was to fail; executed copy: ",
         "toy failed: its kernel died",
-        "toy failed: it ran out of its time",
+        "toy failed: it reached its time limit",
     ):
         assert message in printed.err
     assert not kernels(repository)
