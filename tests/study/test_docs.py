@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import pkgutil
 import re
 import shlex
 import shutil
@@ -107,6 +108,12 @@ def test_links_lead_somewhere(path):
 def test_every_page_is_in_the_contents():
     listed = re.findall(r"^[\w-]+$", (paths.ROOT / "docs/index.md").read_text(), re.M)
     assert sorted(listed) == sorted({path.stem for path in PAGES} - {"README", "index"})
+
+
+@pytest.mark.parametrize("path", PAGES + OTHERS[:1], ids=[p.stem for p in PAGES + OTHERS[:1]])
+def test_names_of_the_library_exist(path):
+    for name in re.findall(r"`(lib(?:\.[A-Za-z_]\w*)+)", path.read_text()):
+        pkgutil.resolve_name(name)
 
 
 def test_the_house_is_as_contributing_draws_it():
