@@ -48,7 +48,7 @@ def adaptive_density(
         Ascending, finite, at least two distinct values.
     sample_weight : float64 array of shape (n,), optional
         Positive, in the order of `weights`.
-    n_ranks : int
+    n_ranks : int, default 8192
         The resolution.
 
     Returns
@@ -58,6 +58,13 @@ def adaptive_density(
     Notes
     -----
     O(n_ranks log n).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lib.density import adaptive_density
+    >>> adaptive_density(np.array([0.0, 1.0, 1.0, 3.0])).heights
+    array([0.75 , 0.125])
     """
     ordered = in_order(weights, sample_weight)
     edges = ordered.value_bounds(_logit_ranks(len(ordered), n_ranks))[1]
@@ -91,6 +98,14 @@ def power_quantiles(density: Density, gamma: float, probabilities: np.ndarray) -
     Returns
     -------
     float64 array of shape (k,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lib.density import adaptive_density, power_quantiles
+    >>> density = adaptive_density(np.array([0.0, 1.0, 1.0, 3.0]))
+    >>> power_quantiles(density, 0, np.array([0.0, 0.5, 1.0]))
+    array([0. , 1.5, 3. ])
     """
     # p ** gamma * width, without dividing by a width that may be denormal
     power = density.mass**gamma * np.diff(density.edges) ** (1 - gamma)

@@ -18,7 +18,7 @@ def batches_of(source: Any, batch_size: int = 64) -> Iterable[Any]:
     ----------
     source : torch.utils.data.Dataset or iterable
         Of pairs of an input and a label, or of pairs of a batch of each.
-    batch_size : int
+    batch_size : int, default 64
         Of a dataset.
 
     Returns

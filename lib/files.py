@@ -62,7 +62,7 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     ----------
     folder : pathlib.Path
         Made if it is not there.
-    wait : bool
+    wait : bool, default False
         Until the other run has ended.
 
     Raises

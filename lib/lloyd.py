@@ -80,12 +80,12 @@ def lloyd(
         Of `lib.study.experiment.textbook`, or of another kind with the same methods.
     centers : float64 array of shape (n_clusters,)
         Ascending; not modified.
-    revise : bool
+    revise : bool, default False
         Revise the centers at each iteration (`revised`) while the inertia falls. Otherwise an
         emptied center stays where it is.
     max_iter : int, optional
         By default until convergence.
-    tol : float
+    tol : float, default 0.0
         Stop, too, when an iteration lowers the inertia by no more than `tol` times its value.
 
     Returns

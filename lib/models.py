@@ -31,7 +31,7 @@ def resolve(name: str, *, arch: str | None = None, weights: str | None = "DEFAUL
         a file of weights, with one of the suffixes of `CHECKPOINTS`.
     arch : str, optional
         The architecture of a checkpoint: a name of the other three kinds.
-    weights : str or None
+    weights : str or None, default "DEFAULT"
         Which of torchvision's weights; None leaves its models, and timm's, random.
 
     Returns

@@ -112,7 +112,7 @@ def preprocessing(
         Of the model, or of the architecture of its checkpoint, as of `models.resolve`.
     model : nn.Module
         Its `pretrained_cfg`, if it has one as timm's models do, says the preprocessing.
-    weights : str
+    weights : str, default "DEFAULT"
         Which of torchvision's weights say it.
     transform : str or callable, optional
         From an RGB PIL image to a tensor, or "package.module:function", which does that or, if it

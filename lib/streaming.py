@@ -44,8 +44,8 @@ def cluster_file(
         Centers of each tensor.
     names : sequence of str, optional
         By default every floating-point tensor of `at_least` so many dimensions.
-    at_least : int
-    progress : callable
+    at_least : int, default 2
+    progress : callable, default iter
         Wraps the names.
     **options
         Passed to `cluster`.
@@ -59,6 +59,15 @@ def cluster_file(
     ValueError
         If the file is none of safetensors, lacks a name, or a tensor cannot be clustered; with the
         tensor's name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from lib.streaming import cluster_file
+    >>> save_file({"fc.weight": torch.eye(4), "fc.bias": torch.ones(4)}, "network.safetensors")
+    >>> [(name, found.counts.tolist()) for name, found in cluster_file("network.safetensors", 2)]
+    [('fc.weight', [12, 4])]
     """
     check_n_clusters(n_clusters)
     try:

@@ -74,7 +74,7 @@ class Frontier:
         accepted : callable
             Tells of an allocation whether it is good enough: by its measured accuracy, say. Taken
             to stay true from some size on.
-        tol : float
+        tol : float, default 0.0
             A size within this share of the smallest will do.
 
         Raises
@@ -112,14 +112,24 @@ def offers(
     weights : NumPy array, torch tensor or Prepared
     sample_weight : array of the weights' shape, optional
         With it the distortion is the weighted squared error.
-    max_clusters : int
+    max_clusters : int, default 256
         Numbers from 2 to this are offered; 1 where all weights are equal.
-    scale : float
+    scale : float, default 1.0
         Factor of the distortion: what a squared error in this layer costs beside others.
 
     Returns
     -------
     Offers
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lib.compression import offers
+    >>> found = offers(np.array([0.0, 1.0, 10.0, 11.0]))
+    >>> found.n_clusters
+    array([2, 3, 4])
+    >>> found.distortions
+    array([1. , 0.5, 0. ])
     """
     prepared = as_prepared(weights, sample_weight)
     curve = scale * inertia_curve(prepared.ordered, max_clusters)
@@ -143,6 +153,17 @@ def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
     Notes
     -----
     Exact: an allocation that is beaten on some layers is beaten on all of them together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lib.compression import frontier, offers
+    >>> layers = {"a": np.array([0.0, 1.0, 10.0, 11.0]), "b": np.array([0.0, 0.1, 5.0, 5.1])}
+    >>> found = frontier({name: offers(weights) for name, weights in layers.items()})
+    >>> found.sizes
+    array([18, 22, 26, 30, 34])
+    >>> found.within(24)
+    {'a': 3, 'b': 2}
     """
     sizes, distortions = np.zeros(1, np.int64), np.zeros(1)
     chosen = np.zeros((1, 0), np.int64)

@@ -48,6 +48,15 @@ def export_coreml(model: nn.Module, path: str | os.PathLike, example: torch.Tens
     ValueError
         If the path has another ending, a layer cannot be exported as codebook and labels, or the
         converter changed its weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import export_coreml
+    >>> shared = lib.share_weights(torch.nn.Linear(8, 4), 4).model.eval()
+    >>> export_coreml(shared, "network.mlpackage", torch.ones(1, 8)) > 0
+    True
     """
     path = Path(path)
     if path.suffix != ".mlpackage":
@@ -94,6 +103,16 @@ def audit_coreml(path: str | os.PathLike, model: nn.Module) -> list[dict[str, An
     -------
     list of dict
         As of `exporting.audited`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import audit_coreml, export_coreml
+    >>> shared = lib.share_weights(torch.nn.Sequential(torch.nn.Linear(8, 4)), 4).model.eval()
+    >>> _ = export_coreml(shared, "network.mlpackage", torch.ones(1, 8))
+    >>> audit_coreml("network.mlpackage", shared)
+    [{'layer': '0', 'values_in_file': 4, 'values_in_model': 4, 'equal': True}]
     """
     ct = _coremltools()
     package = ct.models.MLModel(str(path), skip_model_load=True)

@@ -38,7 +38,7 @@ def correct(
         The same before its weights were shared, in evaluation mode.
     batches : sequence of torch.Tensor
         Inputs.
-    progress : callable
+    progress : callable, default iter
         Wraps the parts of the model, to show how far it is.
 
     Returns
@@ -50,6 +50,19 @@ def correct(
     ------
     ValueError
         If no layer shares weights, or a layer's output has no channels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import correct
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    >>> shared = lib.share_weights(model, 2).model
+    >>> inputs = torch.randn(256, 16)
+    >>> before = (shared(inputs) - model(inputs)).square().mean()
+    >>> _ = correct(shared, model, inputs.split(64))
+    >>> bool((shared(inputs) - model(inputs)).square().mean() < before)
+    True
     """
     ours, theirs = list(batches), list(batches)
     for stage, original in progress(_pairs(model, reference)):
@@ -215,6 +228,14 @@ def input_moments(
     -------
     dict of str to float32 tensor of the weight's shape
         For `sample_weight`; equal for all output channels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lib.compression import input_moments
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1))
+    >>> input_moments(model, ["0"], [torch.tensor([[1.0, 0.0], [3.0, 0.0]])])
+    {'0': tensor([[5., 0.]])}
     """
     sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
     counts, hooks = dict.fromkeys(layers, 0), []
@@ -267,15 +288,28 @@ def compensate(
         The same with the weights before, in evaluation mode.
     batches : sequence of torch.Tensor
         Inputs.
-    damping : float
+    damping : float, default 0.01
         Added to the diagonal of the inputs' second moments, in units of its mean.
-    progress : callable
+    progress : callable, default iter
         Wraps the parts of the model, to show how far it is.
 
     Returns
     -------
     nn.Module
         The model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import compensate
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 8))
+    >>> shared = lib.share_weights(model, 4).model
+    >>> inputs = torch.randn(256, 8) @ torch.randn(8, 64)  # they depend on each other
+    >>> before = (shared(inputs) - model(inputs)).square().mean()
+    >>> _ = compensate(shared, model, inputs.split(64))
+    >>> bool((shared(inputs) - model(inputs)).square().mean() < before)
+    True
     """
     inputs = list(batches)
     for stage, original in progress(_pairs(model, reference)):
@@ -315,8 +349,8 @@ def compensated_labels(
         Sum of products of the inputs.
     centers : float tensor of shape (k,)
         Ascending.
-    damping : float
-    block : int
+    damping : float, default 0.01
+    block : int, default 128
         Columns whose errors are handed on together.
 
     Returns
@@ -373,15 +407,26 @@ def fisher(
         That returns class scores of shape (n, classes), in evaluation mode.
     layers : sequence of str
     batches : sequence of torch.Tensor
-    seed : int
+    seed : int, default 0
         Of the classes drawn.
-    progress : callable
+    progress : callable, default iter
         Wraps the batches.
 
     Returns
     -------
     dict of str to float32 tensor of the weight's shape
         For `sample_weight`, as SqueezeLLM has it (Kim et al. 2024).
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import fisher
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    >>> importance = fisher(model, ["0", "2"], torch.randn(20, 16).split(10))
+    >>> importance["0"].shape
+    torch.Size([8, 16])
+    >>> shared = lib.share_weights(model, 4, sample_weight=importance)
     """
     weights: list[Any] = [model.get_submodule(name).weight for name in layers]
     before = [weight.requires_grad for weight in weights]

@@ -59,7 +59,17 @@ REST = ("exact", "float16")
 
 
 class FileError(ValueError):
-    """A file that is not a compressed model, is damaged, or does not fit the model."""
+    """A file that is not a compressed model, is damaged, or does not fit the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lib.compression import load
+    >>> load("missing.safetensors", torch.nn.Linear(2, 2))
+    Traceback (most recent call last):
+        ...
+    lib.compression.file.FileError: cannot read missing.safetensors: No such file or directory
+    """
 
 
 def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", about: str = "") -> int:
@@ -71,9 +81,9 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
         Such as `share_weights(...).model`. Not modified.
     path : path-like
         Written whole or not at all.
-    rest : {"exact", "float16"}
+    rest : {"exact", "float16"}, default "exact"
         How floating-point tensors that are not clustered are kept: biases, normalization.
-    about : str
+    about : str, default ""
         Kept in the header, such as the name of the model, which the command line reads.
 
     Returns
@@ -87,6 +97,15 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
         If no layer shares weights, `rest` is unknown, or float16 cannot hold what it shall.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import save
+    >>> shared = lib.share_weights(torch.nn.Linear(256, 256), 16).model
+    >>> 4 * 256 * 256 / save(shared, "network.safetensors") > 7
+    True
     """
     if rest not in REST:
         raise ValueError(f"rest={rest!r} is unknown: choose from {', '.join(REST)}.")
@@ -135,7 +154,7 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
     model : nn.Module
         Its tensors' names, shapes and dtypes must be those of the saved one. On an error it is left
         as it was.
-    shared : bool
+    shared : bool, default False
         Leave the layers computing from codebook and labels, which then train; otherwise they get
         plain weights. Either way these equal the saved ones bit by bit.
 
@@ -149,6 +168,17 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
     FileError
         If the file is missing, damaged, of another version, or does not fit the model; before
         anything large is allocated.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import load, save
+    >>> shared = lib.share_weights(torch.nn.Linear(8, 4), 4).model
+    >>> _ = save(shared, "network.safetensors")
+    >>> again = load("network.safetensors", torch.nn.Linear(8, 4))
+    >>> torch.equal(again.weight, shared.weight)
+    True
     """
     inner = _unwrapped(model)
     with _opened(path) as file:
@@ -192,6 +222,16 @@ def describe(path: str | os.PathLike) -> list[dict[str, Any]]:
     Raises
     ------
     FileError
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import describe, save
+    >>> size = save(lib.share_weights(torch.nn.Linear(8, 4), 4).model, "network.safetensors")
+    >>> layer, *_, whole = describe("network.safetensors")
+    >>> layer["coding"], layer["label_bytes"], whole["bytes"] == size
+    ('2 bits', 8, True)
     """
     with _opened(path) as file:
         layers = {name: file.row(name) for name in file.layers}
@@ -221,12 +261,33 @@ def _total(name, rows):
 
 
 def size_table(path: str | os.PathLike) -> str:
-    """What `describe` says, as a table of plain text."""
+    """What `describe` says, as a table of plain text.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import save, size_table
+    >>> _ = save(lib.share_weights(torch.nn.Linear(8, 4), 4).model, "network.safetensors")
+    >>> [line.split()[0] for line in size_table("network.safetensors").splitlines()]
+    ['layer', 'weight', 'all', 'everything', 'header', 'the']
+    """
     return text_table(describe(path), COLUMNS)
 
 
 def about(path: str | os.PathLike) -> str:
-    """What was said at `save` of a file."""
+    """What was said at `save` of a file.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import about, save
+    >>> shared = lib.share_weights(torch.nn.Linear(8, 4), 4).model
+    >>> _ = save(shared, "network.safetensors", about="alexnet")
+    >>> about("network.safetensors")
+    'alexnet'
+    """
     with _opened(path) as file:
         return file.about
 
@@ -319,7 +380,8 @@ def _opened(path):
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        reason = error.strerror or str(error).removesuffix(f": {path}")
+        raise FileError(f"cannot read {path}: {reason}") from error
     except WRONG as error:
         raise FileError(f"{path} is not a whole compressed model: {error}") from error
 

@@ -45,6 +45,15 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor
     ------
     ValueError
         If a layer cannot be exported as codebook and labels, or the exporter changed its weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import export_onnx
+    >>> shared = lib.share_weights(torch.nn.Linear(256, 256), 16).model.eval()
+    >>> 4 * 256 * 256 / export_onnx(shared, "network.onnx", torch.ones(1, 256)) > 7
+    True
     """
     shared = exportable(model)
     onnx = package("onnx")
@@ -85,6 +94,19 @@ def audit(path: str | os.PathLike, model: nn.Module, inputs: torch.Tensor) -> di
     dict
         ``layers``: as of `exporting.audited`; ``agreement``: the share of inputs with the same
         top-1; ``largest_difference`` of the scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import audit, export_onnx
+    >>> shared = lib.share_weights(torch.nn.Sequential(torch.nn.Linear(8, 4)), 4).model.eval()
+    >>> _ = export_onnx(shared, "network.onnx", torch.ones(1, 8))
+    >>> found = audit("network.onnx", shared, torch.randn(10, 8))
+    >>> found["layers"]
+    [{'layer': '0', 'values_in_file': 4, 'values_in_model': 4, 'equal': True}]
+    >>> found["agreement"]
+    1.0
     """
     onnx, runtime = package("onnx"), package("onnxruntime")
     names = list(shared_parameters(model))

@@ -30,6 +30,16 @@ def pruned_cells(weights: Array | Prepared, sparsity: float, n_clusters: int) ->
     ValueError
         For a sparsity out of its range, too few centers (at least 2, or 3 if weights of both signs
         stay), and weights prepared with a `sample_weight`: magnitudes alone decide here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lib.compression import pruned_cells
+    >>> cells = pruned_cells(np.array([-2.0, -1.9, -0.1, 0.0, 0.1, 0.2, 1.0, 1.1]), 0.5, 3)
+    >>> cells.centers
+    array([-1.95,  0.  ,  1.05])
+    >>> cells.counts
+    array([2, 4, 2])
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity} must be at least 0 and below 1.")

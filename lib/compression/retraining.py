@@ -46,16 +46,17 @@ def train_centers(
     features : tensor of shape (n, ...)
         Inputs of the model.
     labels : int64 tensor of shape (n,)
-    epochs, batch_size : int
-    rate : float
+    epochs : int, default 1
+    batch_size : int, default 128
+    rate : float, default 0.01
         Of Adam, for the centers in units of each codebook's spread (the standard deviation of its
         weights), since a center moves with the sum of a million gradients in one layer and of ten
         thousand in another. Linear to 0.
-    seed : int
+    seed : int, default 0
         Of the order and of dropout.
-    dtype : torch.dtype
+    dtype : torch.dtype, default torch.float32
         Of the passes: with torch.bfloat16 they run under autocast.
-    progress : callable
+    progress : callable, default iter
         Wraps the steps of an epoch.
     after_epoch : callable, optional
         Called after each epoch with its number and its mean loss; the model is then in evaluation
@@ -65,6 +66,20 @@ def train_centers(
     -------
     nn.Module
         The model, in evaluation mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import train_centers
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> shared = lib.share_weights(model, 4).model
+    >>> inputs = torch.randn(256, 16)
+    >>> losses = []
+    >>> _ = train_centers(shared, inputs, (inputs[:, 0] > 0).long(), epochs=10,
+    ...                   after_epoch=lambda epoch, loss: losses.append(loss))
+    >>> losses[-1] < losses[0]
+    True
     """
     found = {id(p.original): (name, p.original) for name, p in shared_parameters(model).items()}
     groups = [
@@ -106,16 +121,34 @@ def train_through(
         From the name of a layer and its `Prepared` weights to the `Cells` that it shall have; or
         None, for a layer that stays plain and does not train. Asked every `refit_every` steps, and
         after each epoch. The biases of the other layers train too.
-    rate : float
+    rate : float, default 0.01
         Of SGD, after 10 steps of warm-up; linear to 0.
-    refit_every : int
-    features, labels, epochs, batch_size, momentum, seed, dtype, progress, after_epoch
+    momentum : float, default 0.9
+        Of SGD.
+    refit_every : int, default 20
+        Steps between two choices of the cells.
+    features, labels, epochs, batch_size, seed, dtype, progress, after_epoch
         As of `train_centers`. After an epoch the model has the shared weights.
 
     Returns
     -------
     nn.Module
         The model, whose layers share weights, in evaluation mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lib.compression import train_through, uniform_cells
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> inputs = torch.randn(256, 16)
+    >>> losses = []
+    >>> _ = train_through(model, lambda name, weights: uniform_cells(weights, 0.1), inputs,
+    ...                   (inputs[:, 0] > 0).long(), epochs=10,
+    ...                   after_epoch=lambda epoch, loss: losses.append(loss))
+    >>> losses[-1] < losses[0]
+    True
+    >>> len(model[0].weight.unique()) < 16
+    True
     """
     behind = _Behind(model, cells_of, refit_every)
     biases = [
@@ -158,6 +191,16 @@ def train_plain(
     -------
     nn.Module
         The model, in evaluation mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lib.compression import train_plain
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 2))
+    >>> inputs = torch.randn(256, 16)
+    >>> _ = train_plain(model, model.parameters(), inputs, (inputs[:, 0] > 0).long(), epochs=20)
+    >>> bool((model(inputs).argmax(1) == (inputs[:, 0] > 0)).float().mean() > 0.6)
+    True
     """
     optimizer = torch.optim.SGD(list(parameters), rate, momentum=momentum)
     return _train(
@@ -251,6 +294,18 @@ def install_cells(model: nn.Module, layer: str, prepared: Prepared, cells: Cells
     prepared : Prepared
         The weights that the cells are of.
     cells : Cells
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> from lib.compression import install_cells, uniform_cells
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 8))
+    >>> weights = lib.Prepared(model[0].weight)
+    >>> cells = uniform_cells(weights, 0.1)
+    >>> install_cells(model, "0", weights, cells)
+    >>> len(model[0].weight.unique()) == len(cells.centers)
+    True
     """
     labels = torch.as_tensor(np.asarray(cells.labels(prepared)).astype(np.int32))
     parameter = f"{layer}.weight".removeprefix(".")

@@ -373,9 +373,7 @@ def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
 
 
 @pytest.mark.slow
-def test_alexnet_is_saved_and_loaded_in_seconds(tmp_path):
-    import time
-
+def test_alexnet_is_saved_and_loaded(tmp_path):
     from lib.study.experiment.network import alexnet
 
     model = alexnet()
@@ -384,13 +382,7 @@ def test_alexnet_is_saved_and_loaded_in_seconds(tmp_path):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.005)
     shared = lib.share_weights(model, 8)
-    start = time.perf_counter()
     size = save(shared.model, tmp_path / "it")
-    saved = time.perf_counter()
     found = load(tmp_path / "it", alexnet())
-    loaded = time.perf_counter()
     assert_equal_states(found.state_dict(), plain_state(shared.model))
     assert size < shared.bytes_after + 60_000
-    assert saved - start < 10
-    assert loaded - saved < 5
-    assert np.isfinite(size)
