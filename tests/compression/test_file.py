@@ -5,7 +5,6 @@ import json
 import random
 import struct
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
