@@ -189,7 +189,9 @@ def _images(options, name, model):
 
     prepared = preprocessing.preprocessing(name, model, weights=options.weights, **steps)
     print(f"preprocessing: {prepared}")
-    source = "folder" if Path(options.images).is_dir() else "csv"
+    if not Path(options.images).expanduser().exists():
+        raise ValueError(f"{options.images} is no folder, list or package.module:function.")
+    source = "folder" if Path(options.images).expanduser().is_dir() else "csv"
     found = images.open_images(
         source, options.images, transform=prepared.transform, categories=prepared.categories
     )

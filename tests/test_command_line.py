@@ -13,6 +13,7 @@ from torch import nn
 from lib import __main__ as command_line
 from lib import compression
 from lib.compression import export_onnx, load
+from lib.models import resolve
 from lib.study import paths, tables
 
 
@@ -121,6 +122,11 @@ def half(image):
     return (pixels / 255 - 0.5).div(0.5).expand(3, 224, 224)
 
 
+def test_images_that_are_nowhere(path, capsys):
+    status, _, err = run(capsys, "evaluate", path, "--arch", NAME, "--images", "nowhere")
+    assert (status, err) == (1, "error: nowhere is no folder, list or package.module:function.\n")
+
+
 def test_steps_are_not_for_inputs_that_are_prepared(path, capsys):
     arguments = ("--arch", NAME, "--images", f"{TESTS}:zeros", "--crop", "224")
     status, _, err = run(capsys, "evaluate", path, *arguments)
@@ -143,6 +149,20 @@ def test_an_export_asks_for_the_shape_that_nobody_says(path, tmp_path, capsys):
     status, _, err = run(capsys, "export", path, "--arch", NAME, "--out", str(tmp_path / "a.onnx"))
     assert status == 1
     assert "does not say the shape of its input: give --input-shape" in err
+
+
+def test_an_export_takes_the_shape_that_torchvision_says(tmp_path, capsys):
+    torch.manual_seed(0)
+    checkpoint, path = str(tmp_path / "squeezenet.pth.tar"), str(tmp_path / "a.safetensors")
+    torch.save({"state_dict": resolve("squeezenet1_1", weights=None).state_dict()}, checkpoint)
+    arguments = (checkpoint, "--arch", "squeezenet1_1", "--bits", "1", "--init", "linear")
+    assert run(capsys, "compress", *arguments, "--out", path)[0] == 0
+    target = str(tmp_path / "squeezenet.onnx")
+    status, out, _ = run(capsys, "export", path, "--out", target)
+    assert status == 0
+    assert "26 layers are equal" in out
+    found = onnx.load(target).graph.input[0].type.tensor_type.shape.dim
+    assert [side.dim_value for side in found[1:]] == [3, 224, 224]
 
 
 def words():

@@ -26,7 +26,7 @@ def results_folder(experiment):
 def located(path):
     """A path, relative to the repository's root if it is not there from the working directory.
 
-    A sweep's points run in folders of their own.
+    A sweep's points run in folders of their own. ``~`` is the home folder.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     return path if path.exists() else ROOT / path

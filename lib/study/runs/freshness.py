@@ -76,7 +76,7 @@ def _named(parameters):
 @functools.cache
 def _state(name):
     """SHA-256 of a file, or of what a folder or a function's package lists; None of others."""
-    path = paths.ROOT / name
+    path = paths.ROOT / Path(name).expanduser()
     if path.is_file():
         return files.sha256(path)
     package, colon, _ = name.partition(":")
