@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .engine import OrderedWeights
-from .engine.loop import iterate
+from .engine.loop import MARGIN, first_state, iterate
 
 
 class Path(NamedTuple):
@@ -53,15 +53,16 @@ def lloyd_in_order(
     tol: float = 0.0,
 ) -> Path:
     """As `lloyd`, over OrderedWeights of `lib.engine`; O(k log n) an iteration."""
-    options = (bool(revise), -1 if max_iter is None else max_iter, float(tol))
+    ends = (-1 if max_iter is None else max_iter, float(tol))
+    state = first_state(centers, bool(revise))
     while True:
-        found = iterate(weights.tables, weights.known_sample_weight, centers, *options)
+        state, converged = iterate(weights.tables, weights.known_sample_weight, state, *ends)
         if not weights.look_up():  # nothing was provisional
-            centers, cell_starts, steps, converged = found
-            history, splits_tried = steps.T
-            return Path(
-                centers, np.diff(cell_starts), history, converged, splits_tried.astype(np.int64)
-            )
+            break
+    cell_starts, steps = state.cells[:, 0], state.steps[: state.n_iter + 1]
+    history, splits_tried = steps[:, 0].copy(), steps[:, 1].astype(np.int64)
+    history[-1] = weights.inertia(state.centers, cell_starts)
+    return Path(state.centers, np.diff(cell_starts), history, converged, splits_tried)
 
 
 def lloyd(
@@ -129,7 +130,8 @@ def revised(cells: Any, centers: np.ndarray) -> np.ndarray:
         freed, cost = np.argmin(costs) + 1, costs.min()
     else:
         return means
-    if cells.inertias(means).max() <= cost:
+    inertias = cells.inertias(means)
+    if inertias.max() <= cost:
         return means  # a split saves at most the inertia of its cell: no need to try one
 
     low_mass, low_total = cells.lower_parts(means)
@@ -140,7 +142,7 @@ def revised(cells: Any, centers: np.ndarray) -> np.ndarray:
         gain[[freed - 1, freed]] = 0.0
     split = np.argmax(gain)
     # A margin above rounding, so that a revision is never undone and done again.
-    if gain[split] <= cost + 1e-12 * gain.sum():
+    if gain[split] <= cost + MARGIN * inertias.sum():
         return means
     if cost > 0:
         pair = slice(freed - 1, freed + 1)

@@ -190,7 +190,7 @@ def test_max_iter_is_a_prefix_of_the_whole_path():
     weights = normal()
     whole = lib.cluster(weights, 8)
     part = lib.cluster(weights, 8, max_iter=3)
-    np.testing.assert_array_equal(part.history, whole.history[:4])
+    np.testing.assert_allclose(part.history, whole.history[:4], rtol=1e-12)
     assert not part.converged
 
 
@@ -642,3 +642,59 @@ class TestReconstructAndPredict:
             "Clustering(n_clusters=11, centers=[0, 0.1, ..., 0.9, 1], "
             f"inertia={result.inertia:.6g}, n_iter=0, converged=False)"
         )
+
+
+def exact_inertia(weights, found, sample_weight=None):
+    """By labels and centers, in twice the digits of float64."""
+    centers = np.asarray(found.centers)[np.asarray(found.labels).astype(int)]
+    squares = (np.asarray(weights).astype(np.longdouble) - centers) ** 2
+    return float(np.sum(squares if sample_weight is None else sample_weight * squares))
+
+
+def far_groups(case):
+    rng = np.random.default_rng(0)
+    steps = np.arange(9) * 1e-3
+    if case == "two groups":
+        return np.where(steps < 4e-3, steps, 1e6 + steps - 4e-3), None
+    if case == "groups at 1e8":
+        return rng.normal(size=300) * 1e-3 + np.repeat([0, 1e8, 3e8], 100), None
+    if case == "large offset":
+        return (rng.normal(size=5000) * 0.01 + 1000).astype(np.float32), None
+    if case == "extreme sample weights":
+        return rng.normal(size=5000), 10 ** rng.uniform(-100, 100, 5000)
+    if case == "heavy cells of no inertia":
+        return np.append(np.repeat([-1e6, 1e6], 500), [0.0, 1e-3]), np.append(
+            np.full(1000, 1e9), [1, 1]
+        )
+    weights = rng.choice(1 + np.arange(9) * 2.0**-23, 1_200_000).astype(np.float32)
+    weights[:300_000] = -rng.choice(500.0 + np.arange(4), 300_000)
+    if case == "many, few digits apart":
+        return weights, None
+    return weights, 10 ** rng.uniform(-9, 0, len(weights))
+
+
+@pytest.mark.parametrize("init", ["weight-distribution", "optimal", "linear"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "two groups",
+        "groups at 1e8",
+        "large offset",
+        "extreme sample weights",
+        "heavy cells of no inertia",
+        "many, few digits apart",
+        "many, few digits apart, weighted",
+    ],
+)
+def test_inertia_is_that_of_centers_and_labels(case, init):
+    weights, sample_weight = far_groups(case)
+    for n_clusters in (2, 3, 7):
+        found = lib.cluster(weights, n_clusters, init=init, sample_weight=sample_weight)
+        expected = exact_inertia(weights, found, sample_weight)
+        assert found.inertia == pytest.approx(expected, rel=1e-6, abs=0)
+        assert found.history[-1] == found.inertia
+
+
+def test_optimal_centers_of_far_groups():
+    weights, _ = far_groups("two groups")
+    assert lib.cluster(weights, 3, init="optimal").inertia == pytest.approx(7.5e-6, rel=1e-3)

@@ -6,8 +6,10 @@ loops and shifts. What only kernels call is compiled without a way in from Pytho
 
 from numba import njit
 
-inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-kernel = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+OPTIONS = {"error_model": "numpy"}  # 1 / 0 is infinite, as in NumPy
+
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
+kernel = njit(cache=True, nogil=True, no_cfunc_wrapper=True, **OPTIONS)
 inlined = njit(inline="always")
 # By LLVM, after Numba has typed it once: for the few lines of an innermost loop.
 inlined_by_llvm = njit(error_model="numpy", forceinline=True)

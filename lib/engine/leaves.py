@@ -3,7 +3,7 @@
 import numpy as np
 
 from .keys import bits_of, keys_of
-from .tables import LeafTables, member_sums, range_sums, ranks, sum_tree, write_keys
+from .tables import LeafTables, fill, inertia, member_sums, range_sums, ranks, write_keys
 
 FINE = 1 << 10  # a leaf may hold one of so many weights
 MARGIN = 8  # leaves loaded on both sides of each that is needed (docs/measure_engine.py)
@@ -25,8 +25,8 @@ class LeafWeights:
     numbers : int64 array of shape (m,)
         Leaf numbers of the leaves that hold weights, ascending. All other arrays of shape (m,)
         have one entry for each of these; they are described by `LeafTables`.
-    needed : bool array of shape (m,)
-        Leaves that compiled loops marked for the next look-up.
+    needed : bool array of shape (m + 1,)
+        Leaves that compiled loops marked for the next look-up, and whether there are any.
 
     Raises
     ------
@@ -50,7 +50,10 @@ class LeafWeights:
         middle = self._leaf_of(len(self) // 2)
         self.origin = float(self.edges[middle] + self.step[middle] * mean[middle])
         self._sum_leaves(*((count, total, square) if weighted is None else weighted))
-        self.member_start, self.needed = np.full(len(count), -1), np.zeros(len(count), bool)
+        self.spread = _spread(*((count, total, square) if weighted is None else weighted))
+        self.spread[self.pure >= 0, 1] = self.pure[self.pure >= 0]  # without rounding
+        self.spread[self.pure >= 0, 2] = 0.0
+        self.member_start, self.needed = np.full(len(count), -1), np.zeros(len(count) + 1, bool)
         self.members = np.empty(0, np.uint16)
         self.known_sample_weight = None if weighted is None else np.empty(0)
         self.sums = member_sums(self.members, self.known_sample_weight)
@@ -66,7 +69,9 @@ class LeafWeights:
         """Build the tree of sums from the moments of remainders."""
         offset, total, square = self.edges - self.origin, self.step * total, self.step**2 * square
         about = mass * offset + total, mass * offset**2 + 2 * offset * total + square
-        self.tree = sum_tree(np.stack([mass, *about], axis=1))
+        last = np.stack([mass, *about], axis=1)
+        self.tree = np.concatenate([np.zeros_like(last), last])
+        fill(self.tree)
 
     def _values(self, keys):
         """Floats of the given keys, as float64."""
@@ -93,13 +98,14 @@ class LeafWeights:
             self.needed,
             self.origin,
             self.tree,
+            self.spread,
         )
 
     def look_up(self):
         """As of `OrderedWeights`."""
-        if not self.needed.any():
+        if not self.needed[-1]:
             return False
-        self._load(self.needed)
+        self._load(self.needed[:-1])
         self.needed = np.zeros_like(self.needed)
         return True
 
@@ -143,7 +149,7 @@ class LeafWeights:
         leaf = self._leaf_of(ranks)
         mixed = self.pure[leaf] < 0
         if mixed.any():
-            wanted = np.zeros_like(self.needed)
+            wanted = np.zeros(len(self.numbers), bool)
             wanted[leaf[mixed]] = self.member_start[leaf[mixed]] < 0
             if wanted.any():
                 self._load(wanted)
@@ -204,6 +210,19 @@ class LeafWeights:
         """As of `OrderedWeights`."""
         return range_sums(self.tables, self.known_sample_weight, starts, stops)
 
+    def inertia(self, centers, cell_starts):
+        """As of `OrderedWeights`."""
+        found = inertia(self.tables, self.known_sample_weight, centers, cell_starts)
+        mixed = (self.pure < 0) & (self.member_start < 0)
+        if self.known_sample_weight is None or not mixed.any():
+            return found
+        # Second moments of weighted leaves are rounded: load what may be off by a millionth.
+        rounding = np.finfo(np.float64).eps * self.spread[:, 0] * (self.step * 2**self.shift) ** 2
+        if rounding[mixed].sum() > 1e-7 * found:
+            self._load(mixed)
+            found = inertia(self.tables, self.known_sample_weight, centers, cell_starts)
+        return found
+
     # ---------------------------------------------------------------------------- labels
 
     def label(self, thresholds, dtype):
@@ -218,3 +237,14 @@ class LeafWeights:
             values[: np.argmax(values == -np.inf)] = -np.inf
             keys = np.searchsorted(values, thresholds)
         return self.passes.label(keys, dtype)
+
+
+def _spread(mass, total, square):
+    """Mass, mean and sum of squared distances from it, of each leaf; from sums of remainders."""
+    mean = total / mass
+    if mass.dtype == np.int64:  # about the nearest integer, exactly: squares would cancel
+        near = np.rint(mean).astype(np.int64)
+        square, offset = square + near * (near * mass - 2 * total), mean - near
+    else:
+        offset = mean
+    return np.stack([mass, mean, np.maximum(0.0, square - mass * offset**2)], axis=1)

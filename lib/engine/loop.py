@@ -4,69 +4,110 @@ Each step is that of `lib.lloyd.lloyd`, and tests hold both to the same path. It
 an iteration takes less time than Python's calls around it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .compiled import inner, kernel
-from .tables import add_range, all_known, rank
+from .tables import is_exact, range_sum, rank
 
 CAPACITY = 16  # steps that fit before their array grows
+MARGIN = 1e-12  # of the inertia, above rounding: a revision is never undone and done again
+
+
+class State(NamedTuple):
+    """Where Lloyd's iteration stands.
+
+    Attributes
+    ----------
+    centers : float64 array of shape (k,)
+        Ascending.
+    cells : int64 array of shape (k + 1, 2)
+        Weights of the ranks cells[j, 0] to cells[j + 1, 0] - 1 belong to center j; their places.
+        All are -1 before the first assignment.
+    sums : float64 array of shape (k, 3)
+        Mass and moments of each cell.
+    steps : float64 array of shape (at least n_iter + 1, 2)
+        Inertia of the initial centers and after each iteration, and how often splits were tried.
+    n_iter : int
+    revise : bool
+        Whether the next iteration revises the centers.
+    """
+
+    centers: np.ndarray
+    cells: np.ndarray
+    sums: np.ndarray
+    steps: np.ndarray
+    n_iter: int
+    revise: bool
 
 
 @kernel
-def iterate(tables, sample_weight, centers, revise, max_iter, tol):
-    """Iterate assignment and means from the given centers.
+def first_state(centers, revise):
+    """The state before the first assignment to the given centers."""
+    k = len(centers)
+    cells = np.full((k + 1, 2), -1)
+    return State(centers.copy(), cells, np.zeros((k, 3)), np.zeros((CAPACITY, 2)), 0, revise)
 
-    The result is provisional if a boundary fell inside a leaf that is not loaded: `needed` then
-    marks the leaf, for a rerun after a look-up.
+
+@kernel
+def iterate(tables, sample_weight, state, max_iter, tol):
+    """Iterate assignment and means from a state.
+
+    If a boundary falls inside a leaf that is not loaded, `needed` marks the leaf. The iteration
+    goes on provisionally, to learn what else it will need, and the state before is returned: go on
+    from there after a look-up.
 
     Parameters
     ----------
     tables : SortedTables or LeafTables
     sample_weight : float64 array, or None
         `known_sample_weight` of the ordered weights.
-    centers : float64 array of shape (k,)
-        Ascending; not modified.
-    revise, tol
-        As of `lib.lloyd.lloyd`.
+    state : State
+        Not modified, but for steps after its own.
     max_iter : int
         -1 for None.
+    tol
+        As of `lib.lloyd.lloyd`.
 
     Returns
     -------
-    centers, cell_starts : arrays of shape (k,) and (k + 1,)
-        Weights of the ranks cell_starts[j] to cell_starts[j + 1] - 1 belong to center j.
-    steps : float64 array of shape (n_iter + 1, 2)
-        Inertia of the initial centers and after each iteration, and the number of splits tried.
+    state : State
     converged : bool
     """
-    k, origin = len(centers), tables.origin
-    centers, sums, old = centers.copy(), np.zeros((k, 3)), np.empty(k)
-    cell_starts, before = np.empty(k + 1, np.int64), np.empty(k + 1, np.int64)
-    for j in range(k):
-        old[j], before[j] = np.nan, -1
-    before[k] = -1
-    _assign(tables, sample_weight, centers, old, cell_starts, before, sums)
-    steps = np.zeros((CAPACITY, 2))  # inertia, and splits tried
-    steps[0, 0] = _inertia(sums, centers, origin)
-    n_iter, converged = 0, False
+    k, origin, steps, n_iter = len(state.centers), tables.origin, state.steps, state.n_iter
+    centers, cells, sums = state.centers.copy(), state.cells.copy(), state.sums.copy()
+    means, next_cells, next_sums = np.empty(k), cells.copy(), sums.copy()
+    halves, revise, converged, kept, exact = np.empty((k, 4)), state.revise, False, state, True
+    if cells[k, 0] < 0:
+        _assign(tables, sample_weight, centers, centers, cells, sums, next_cells, next_sums)
+        cells, next_cells, sums, next_sums = next_cells, cells, next_sums, sums
+        steps[0, 0] = _inertia(sums, centers, origin)
+        exact = is_exact(tables)
     while not converged and n_iter != max_iter:
         n_iter += 1
         if n_iter == len(steps):
             steps = _longer(steps)
-        centers, old, cell_starts, before = old, centers, before, cell_starts
-        _means(sums, old, origin, centers)
+        _means(sums, centers, origin, means)
         steps[n_iter, 1] = steps[n_iter - 1, 1]
-        if revise and _revise(tables, sample_weight, centers, before, sums):
+        if revise and _revise(tables, sample_weight, means, cells, sums, halves):
             steps[n_iter, 1] += 1
-        _sort(centers)
-        moved = _assign(tables, sample_weight, centers, old, cell_starts, before, sums)
-        steps[n_iter, 0] = _inertia(sums, centers, origin)
+        _sort(means)
+        moved = _assign(tables, sample_weight, means, centers, cells, sums, next_cells, next_sums)
+        if exact and not is_exact(tables):
+            kept = State(centers.copy(), cells.copy(), sums.copy(), steps, n_iter - 1, revise)
+            exact = False
+        steps[n_iter, 0] = _inertia(next_sums, means, origin)
         fall = steps[n_iter - 1, 0] - steps[n_iter, 0]
         revise = revise and fall > 0
         converged = not moved or (tol > 0 and fall <= tol * steps[n_iter - 1, 0])
-        if fall <= 0 and not all_known(tables):
-            break  # provisional steps need not settle: load first what they needed
-    return centers, cell_starts, steps[: n_iter + 1], converged
+        centers, means = means, centers
+        cells, next_cells, sums, next_sums = next_cells, cells, next_sums, sums
+        if fall <= 0 and not exact:
+            break  # provisional steps need not settle
+    if exact:
+        kept = State(centers, cells, sums, steps, n_iter, revise)
+    return State(kept.centers, kept.cells, kept.sums, steps, kept.n_iter, kept.revise), converged
 
 
 @inner
@@ -78,31 +119,39 @@ def _longer(steps):
 
 
 @inner
-def _assign(tables, sample_weight, centers, old, cell_starts, before, sums):
-    """Find where the cells start, and their sums; whether any cell changed.
+def _assign(tables, sample_weight, centers, old, cells, sums, next_cells, next_sums):
+    """Find the next cells and their sums from the centers; whether any cell changed.
 
-    Of equal centers only the first has a cell. Where `old` centers and the starts `before` are the
-    same as these, nothing is computed again.
+    Of equal centers only the first has a cell. Where `old` centers and their cells are the same,
+    nothing is computed again.
     """
-    k, last, moved = len(centers), 0, False
-    cell_starts[0], cell_starts[k] = 0, before[k]
-    if before[k] < 0:
-        cell_starts[k] = rank(tables, np.inf, np.inf)
+    k, last, moved, first_time = len(centers), 0, False, cells[len(centers), 0] < 0
+    next_cells[0, 0], next_cells[0, 1] = 0, 0
+    next_cells[k, 0], next_cells[k, 1] = cells[k, 0], cells[k, 1]
+    if first_time:
+        next_cells[k, 0], next_cells[k, 1] = rank(tables, np.inf, np.inf, 0)
     for j in range(1, k):
-        cell_starts[j] = cell_starts[k]
+        next_cells[j, 0], next_cells[j, 1] = next_cells[k, 0], next_cells[k, 1]
         if centers[j] > centers[last]:
-            if last == j - 1 and centers[j - 1] == old[j - 1] and centers[j] == old[j]:
-                cell_starts[j] = before[j]
+            same = last == j - 1 and centers[j - 1] == old[j - 1] and centers[j] == old[j]
+            if same and not first_time:
+                next_cells[j, 0], next_cells[j, 1] = cells[j, 0], cells[j, 1]
             else:
-                cell_starts[j] = rank(tables, centers[last], centers[j])
+                guess = next_cells[j - 1, 1] if first_time else cells[j, 1]
+                next_cells[j, 0], next_cells[j, 1] = rank(tables, centers[last], centers[j], guess)
             last = j
     for j in range(k - 1, -1, -1):
-        if cell_starts[j] > cell_starts[j + 1]:  # an empty cell starts where the next one does
-            cell_starts[j] = cell_starts[j + 1]
-        if cell_starts[j] != before[j] or cell_starts[j + 1] != before[j + 1]:
+        if next_cells[j, 0] > next_cells[j + 1, 0]:  # an empty cell starts where the next one does
+            next_cells[j, 0], next_cells[j, 1] = next_cells[j + 1, 0], next_cells[j + 1, 1]
+        start, stop = next_cells[j, 0], next_cells[j + 1, 0]
+        if start != cells[j, 0] or stop != cells[j + 1, 0]:
             moved = True
-            sums[j, 0] = sums[j, 1] = sums[j, 2] = 0.0
-            add_range(tables, sample_weight, cell_starts[j], cell_starts[j + 1], sums[j])
+            next_sums[j] = range_sum(
+                tables, sample_weight, start, stop, next_cells[j, 1], next_cells[j + 1, 1]
+            )
+        else:
+            for i in range(3):
+                next_sums[j, i] = sums[j, i]
     return moved
 
 
@@ -134,7 +183,7 @@ def _between(mass_a, mean_a, mass_b, mean_b):
 
 
 @inner
-def _revise(tables, sample_weight, means, cell_starts, sums):
+def _revise(tables, sample_weight, means, cells, sums, halves):
     """Free one center where another cell needs it more, in `means`; whether a split was tried."""
     k, origin = len(means), tables.origin
     freed, cost = -1, np.inf
@@ -142,48 +191,50 @@ def _revise(tables, sample_weight, means, cell_starts, sums):
         if sums[j, 0] == 0:
             freed, cost = j, 0.0
             break
-    empty = freed >= 0
-    if not empty and k > 2:
+    if freed < 0 and k > 2:
         for j in range(1, k):
             merge = _between(sums[j - 1, 0], means[j - 1], sums[j, 0], means[j])
             if merge < cost:
                 freed, cost = j, merge
-    most = 0.0
+    most, total = 0.0, 0.0
     for j in range(k):
         inertia = _inertia_of(sums, j, means[j] - origin)
-        if inertia > most:
-            most = inertia
+        total += inertia
+        most = inertia if inertia > most else most
+        halves[j, 0] = inertia
     if freed < 0 or most <= cost:
         return False
 
-    lower, upper = np.zeros((k, 3)), np.empty((k, 3))
+    split, most = -1, cost + MARGIN * total
     for j in range(k):
-        end = rank(tables, means[j], means[j])
-        if end < cell_starts[j]:
-            end = cell_starts[j]
-        elif end > cell_starts[j + 1]:
-            end = cell_starts[j + 1]
-        add_range(tables, sample_weight, cell_starts[j], end, lower[j])
-        for i in range(3):
-            upper[j, i] = sums[j, i] - lower[j, i]
-    low_mean, high_mean = np.empty(k), np.empty(k)
-    _means(lower, means, origin, low_mean)
-    _means(upper, means, origin, high_mean)
-    split, most, total = 0, -1.0, 0.0
-    for j in range(k):
-        gain = _between(lower[j, 0], low_mean[j], upper[j, 0], high_mean[j])
-        if cost > 0 and freed - 1 <= j <= freed:
-            gain = 0.0
-        total += gain
+        if halves[j, 0] <= cost or (cost > 0 and freed - 1 <= j <= freed):
+            continue  # a split saves at most the inertia of its cell
+        gain, halves[j, 1], halves[j, 2] = _split(tables, sample_weight, means[j], j, cells, sums)
         if gain > most:
             split, most = j, gain
-    if most <= cost + 1e-12 * total:
+    if split < 0:
         return True
     if cost > 0:
         low, high = sums[freed - 1, 0], sums[freed, 0]
         means[freed - 1] = (low * means[freed - 1] + high * means[freed]) / (low + high)
-    means[split], means[freed] = low_mean[split], high_mean[split]
+    means[split], means[freed] = halves[split, 1], halves[split, 2]
     return True
+
+
+@inner
+def _split(tables, sample_weight, mean, j, cells, sums):
+    """What splitting a cell at its mean saves, and the means of its halves."""
+    start, stop = cells[j, 0], cells[j + 1, 0]
+    middle, place = rank(tables, mean, mean, (cells[j, 1] + cells[j + 1, 1]) >> 1)
+    if middle < start:
+        middle, place = start, cells[j, 1]
+    elif middle > stop:
+        middle, place = stop, cells[j + 1, 1]
+    mass, total, _ = range_sum(tables, sample_weight, start, middle, cells[j, 1], place)
+    rest = sums[j, 0] - mass
+    low = tables.origin + total / mass if mass > 0 else mean
+    high = tables.origin + (sums[j, 1] - total) / rest if rest > 0 else mean
+    return _between(mass, low, rest, high), low, high
 
 
 @inner

@@ -69,6 +69,13 @@ class OrderedWeights(Protocol):
         Moments are about the origin; both ranks come from `rank`. float64 of shape (q, 3).
         """
 
+    def inertia(self, centers, cell_starts) -> float:
+        """Sum of the squared distances of the weights to their centers; nothing cancels.
+
+        Weights of the ranks cell_starts[j] to cell_starts[j + 1] - 1 belong to centers[j], as a
+        finished iteration has them.
+        """
+
     def look_up(self) -> bool:
         """Load the leaves that compiled loops needed and did not have; whether there were any."""
 

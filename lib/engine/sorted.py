@@ -1,11 +1,13 @@
 """`SortedWeights`: ordered weights by a sorted copy."""
 
+import math
+
 import numpy as np
 
 from . import threads
 from .labels import label_floats
 from .sorting import stable_order
-from .tables import BLOCK, SortedTables, block_sums, range_sums, sum_tree
+from .tables import BLOCK, SortedTables, fill, inertia, range_sums, sum_blocks
 
 
 class SortedWeights:
@@ -30,20 +32,21 @@ class SortedWeights:
         else:
             order = stable_order(values)
             self.weights, self.sample_weight = values[order], sample_weight[order]
-        for extreme in self.weights[[0, -1]]:
-            if not np.isfinite(extreme):
+        for extreme in (float(self.weights[0]), float(self.weights[-1])):
+            if not math.isfinite(extreme):
                 raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
-        if sample_weight is not None:
+        if sample_weight is not None and not self.sample_weight.all():
             used = self.sample_weight > 0
             self.weights, self.sample_weight = self.weights[used], self.sample_weight[used]
         self.origin = float(self.weights[len(self.weights) // 2])
-        blocks = np.zeros((-(-len(self.weights) // BLOCK), 3))
+        n_blocks = -(-len(self.weights) // BLOCK)
+        self.tree = np.zeros((2 * n_blocks, 3))
         known = (self.weights, self.sample_weight, self.origin)
         threads.run(
-            lambda part: block_sums(*known, part.start, part.stop, blocks),
-            threads.parts(len(blocks), at_least=1 << 10),
+            lambda part: sum_blocks(*known, part.start, part.stop, self.tree),
+            threads.parts(n_blocks, at_least=1 << 13),
         )
-        self.tree = sum_tree(blocks)
+        fill(self.tree)
 
     def __len__(self):
         return len(self.weights)
@@ -107,6 +110,10 @@ class SortedWeights:
     def ranges(self, starts, stops):
         """As of `OrderedWeights`."""
         return range_sums(self.tables, self.known_sample_weight, starts, stops)
+
+    def inertia(self, centers, cell_starts):
+        """As of `OrderedWeights`."""
+        return inertia(self.tables, self.known_sample_weight, centers, cell_starts)
 
     def label(self, thresholds, dtype):
         """As of `OrderedWeights`."""

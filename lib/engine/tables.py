@@ -3,6 +3,8 @@
 A sum over a range of ranks has three columns: the mass, which is the sum of the sample weights (or
 the number of weights), and the first and second moment about the origin. Ranges are summed by trees
 of sums over blocks: differences of prefix sums would drown the bulk beside an outlier.
+
+Every rank has a *place*, which spares the next search: the index of its leaf, or the rank itself.
 """
 
 from typing import NamedTuple
@@ -10,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from .compiled import inner, kernel
+from .compiled import OPTIONS, inner, kernel
 from .keys import nearer
 
-BLOCK = 256  # sorted weights that the tree sums in one node (docs/measure_engine.py)
-STRIDE = 64  # members that are summed together (docs/measure_engine.py)
+BLOCK = 16  # sorted weights that the tree sums in one node (docs/measure_engine.py)
+STRIDE = 16  # members that are summed together (docs/measure_engine.py)
 
 
 class SortedTables(NamedTuple):
@@ -44,12 +46,16 @@ class LeafTables(NamedTuple):
         Remainders of the weights of loaded leaves, ascending in each leaf.
     sums : float64 array
         `member_sums` of the members.
-    needed : bool array of shape (m,)
+    needed : bool array of shape (m + 1,)
         Set to True where an answer depends on the members of a leaf that is not loaded. The answer
-        is then provisional: these members are taken to be evenly spaced.
+        is then provisional: these members are taken to be evenly spaced. The last is True if any
+        other is.
     origin : float
     tree : float64 array of shape (2 m, 3)
         Its last nodes are sums over every leaf.
+    spread : float64 array of shape (m, 3)
+        Of every leaf its mass, the mean of its remainders, and the sum of the squares of their
+        distances from it.
     """
 
     shift: int
@@ -63,72 +69,108 @@ class LeafTables(NamedTuple):
     needed: np.ndarray
     origin: float
     tree: np.ndarray
+    spread: np.ndarray
 
 
-def rank(tables, low, high):
-    """Number of weights that are not strictly nearer to `high` than to `low`.
+def rank(tables, low, high, guess):
+    """Number of weights that are not strictly nearer to `high` than to `low`, and its place.
 
-    If both are the same, this is the number of weights at or below them.
+    If both are the same, this is the number of weights at or below them. The search begins at the
+    place `guess`; any is right, one nearby is quick.
     """
 
 
-def add_range(tables, sample_weight, start, stop, sums):
-    """Add the sums over the weights from one rank to another to `sums`, float64 of shape (3,)."""
+def range_sum(tables, sample_weight, start, stop, start_place, stop_place):
+    """The sums over the weights from one rank to another, whose places are given; three floats."""
 
 
-def all_known(tables):
+def place_of(tables, rank):
+    """The place of a rank."""
+
+
+def is_exact(tables):
     """Whether no answer so far was provisional."""
 
 
-@overload(rank)
-def _rank(tables, low, high):
+def direct_inertia(tables, sample_weight, centers, cell_starts):
+    """Sum of the squared distances to the centers, about each center instead of the origin.
+
+    No terms cancel. The leaves that cells divide are loaded.
+    """
+
+
+@overload(rank, jit_options=OPTIONS)
+def _rank(tables, low, high, guess):
     return _rank_sorted if tables.instance_class is SortedTables else _rank_by_leaves
 
 
-def _rank_sorted(tables, low, high):
-    start, stop = 0, len(tables.weights)
+def _rank_sorted(tables, low, high, guess):
+    found = first_nearer(tables.weights, low, high, guess)
+    return found, found
+
+
+@inner
+def first_nearer(values, low, high, guess):
+    """Index of the first of ascending values that is strictly nearer to `high`.
+
+    Galloping from a guess, then bisection.
+    """
+    n, step = len(values), 1
+    if guess < n and not nearer(np.float64(values[guess]), low, high):
+        start = guess + 1
+        stop = start
+        while stop < n and not nearer(np.float64(values[stop]), low, high):
+            start = stop + 1
+            stop += step
+            step += step
+        if stop > n:
+            stop = n
+    else:
+        stop = guess
+        start = stop - 1
+        while start >= 0 and nearer(np.float64(values[start]), low, high):
+            stop = start
+            start -= step
+            step += step
+        start = 0 if start < 0 else start + 1
     while start < stop:
         middle = (start + stop) >> 1
-        if nearer(np.float64(tables.weights[middle]), low, high):
+        if nearer(np.float64(values[middle]), low, high):
             stop = middle
         else:
             start = middle + 1
     return start
 
 
-def _rank_by_leaves(tables, low, high):
-    start, stop = 0, len(tables.edges)
-    while start < stop:
-        middle = (start + stop) >> 1
-        if nearer(tables.edges[middle], low, high):
-            stop = middle
-        else:
-            start = middle + 1
+def _rank_by_leaves(tables, low, high, guess):
+    start = first_nearer(tables.edges, low, high, guess)
     if start == 0:
-        return 0
+        return 0, 0
     leaf = start - 1
-    edge, step = tables.edges[leaf], tables.step[leaf]
-    count = tables.starts[start] - tables.starts[leaf]
+    edge, step, first = tables.edges[leaf], tables.step[leaf], tables.starts[leaf]
+    count = tables.starts[start] - first
     if tables.pure[leaf] >= 0:
-        return tables.starts[leaf + (not nearer(edge + step * tables.pure[leaf], low, high))]
-    loaded = tables.member_start[leaf] >= 0
+        below = not nearer(edge + step * tables.pure[leaf], low, high)
+        return (first + count if below else first), leaf
+    begin = tables.member_start[leaf]
+    loaded = begin >= 0
     start, stop = 0, count if loaded else 1 << tables.shift
     while start < stop:
         middle = (start + stop) >> 1
-        remainder = tables.members[tables.member_start[leaf] + middle] if loaded else middle
+        remainder = np.int64(tables.members[begin + middle]) if loaded else middle
         if nearer(edge + step * remainder, low, high):
             stop = middle
         else:
             start = middle + 1
     if loaded:
-        return tables.starts[leaf] + start
+        return first + start, leaf
     if start >> tables.shift == 0:
-        tables.needed[leaf] = True
-    return tables.starts[leaf] + ((count * start) >> tables.shift)
+        tables.needed[leaf] = tables.needed[len(tables.edges)] = True
+    return first + ((count * start) >> tables.shift), leaf
 
 
-@overload(all_known)
-def _all_known(tables):
+@overload(is_exact, jit_options=OPTIONS)
+def _is_exact(tables):
     return _always if tables.instance_class is SortedTables else _none_needed
 
 
@@ -137,158 +179,224 @@ def _always(tables):
 
 
 def _none_needed(tables):
-    number = 0
-    for i in range(len(tables.needed)):
-        number += tables.needed[i]
-    return number == 0
+    return not tables.needed[len(tables.edges)]
 
 
-@overload(add_range)
-def _add_range(tables, sample_weight, start, stop, sums):
-    return _add_sorted if tables.instance_class is SortedTables else _add_leaves
+@overload(place_of, jit_options=OPTIONS)
+def _place_of(tables, rank):
+    return _same if tables.instance_class is SortedTables else _leaf_of
 
 
-def _add_sorted(tables, sample_weight, start, stop, sums):
-    left, right = (start + BLOCK - 1) // BLOCK, stop // BLOCK  # the whole blocks between
-    head_end = min(left * BLOCK, stop)
-    tail = max(right * BLOCK, head_end)
-    add_weights(tables.weights, sample_weight, tables.origin, start, head_end, sums)
-    add_weights(tables.weights, sample_weight, tables.origin, tail, stop, sums)
-    add_nodes(tables.tree, left, right, sums)
+def _same(tables, rank):
+    return rank
 
 
-def _add_leaves(tables, sample_weight, start, stop, sums):
-    if start >= stop:
-        return
-    low = _leaf_of(tables.starts, start)
-    high = _leaf_of(tables.starts, stop)
-    if low == high:
-        _add_part(tables, sample_weight, low, start, stop, sums)
-        return
-    if start > tables.starts[low]:
-        _add_part(tables, sample_weight, low, start, tables.starts[low + 1], sums)
-        low += 1
-    if stop > tables.starts[high]:
-        _add_part(tables, sample_weight, high, tables.starts[high], stop, sums)
-    add_nodes(tables.tree, low, high, sums)
-
-
-@inner
-def _leaf_of(starts, rank):
-    """The last leaf that begins at or before a rank."""
-    low, high = 0, len(starts) - 1
+def _leaf_of(tables, rank):
+    low, high = 0, len(tables.edges) - 1
     while low < high:
         middle = (low + high + 1) >> 1
-        if starts[middle] <= rank:
+        if tables.starts[middle] <= rank:
             low = middle
         else:
             high = middle - 1
     return low
 
 
+@overload(range_sum, jit_options=OPTIONS)
+def _range_sum(tables, sample_weight, start, stop, start_place, stop_place):
+    return _sum_sorted if tables.instance_class is SortedTables else _sum_leaves
+
+
+def _sum_sorted(tables, sample_weight, start, stop, start_place, stop_place):
+    left, right = (start + BLOCK - 1) // BLOCK, stop // BLOCK  # the whole blocks between
+    head_end = min(left * BLOCK, stop)
+    tail = max(right * BLOCK, head_end)
+    a, b, c = sum_weights(tables.weights, sample_weight, tables.origin, start, head_end)
+    d, e, f = sum_nodes(tables.tree, left, right)
+    g, h, i = sum_weights(tables.weights, sample_weight, tables.origin, tail, stop)
+    return a + d + g, b + e + h, c + f + i
+
+
+def _sum_leaves(tables, sample_weight, start, stop, start_place, stop_place):
+    low, high = start_place, stop_place
+    if start >= stop:
+        return 0.0, 0.0, 0.0
+    if start == tables.starts[low + 1]:
+        low += 1
+    if stop == tables.starts[high + 1]:
+        high += 1
+    if low == high:
+        return _sum_part(tables, sample_weight, low, start, stop)
+    a = b = c = d = e = f = 0.0
+    if start > tables.starts[low]:
+        a, b, c = _sum_part(tables, sample_weight, low, start, tables.starts[low + 1])
+        low += 1
+    if stop > tables.starts[high]:
+        d, e, f = _sum_part(tables, sample_weight, high, tables.starts[high], stop)
+    g, h, i = sum_nodes(tables.tree, low, high)
+    return a + d + g, b + e + h, c + f + i
+
+
 @inner
-def _add_part(tables, sample_weight, leaf, start, stop, sums):
-    """Add the sums over part of a leaf's weights."""
+def _sum_part(tables, sample_weight, leaf, start, stop):
+    """The sums over part of a leaf's weights."""
     first, begin, pure = tables.starts[leaf], tables.member_start[leaf], tables.pure[leaf]
     count = tables.starts[leaf + 1] - first
-    part = np.zeros(3)  # about the leaf's edge, in steps
     if begin >= 0:
-        _add_members(tables, sample_weight, begin + start - first, begin + stop - first, part)
+        start, stop = begin + start - first, begin + stop - first
+        mass, total, square = _sum_members(tables, sample_weight, start, stop)
     else:
-        part[0] = (stop - start) * tables.tree[(len(tables.tree) >> 1) + leaf, 0] / count
+        mass = (stop - start) * tables.spread[leaf, 0] / count
         if pure >= 0:
-            part[1], part[2] = part[0] * pure, part[0] * pure * pure
+            total, square = mass * pure, mass * pure * pure
         else:  # taken to be evenly spaced
             pace = (1 << tables.shift) / count
             a, b = pace * (start - first), pace * (stop - first)
-            part[1], part[2] = part[0] * (a + b) / 2, part[0] * (a * a + a * b + b * b) / 3
+            total, square = mass * (a + b) / 2, mass * (a * a + a * b + b * b) / 3
     offset, step = tables.edges[leaf] - tables.origin, tables.step[leaf]
-    sums[0] += part[0]
-    sums[1] += part[0] * offset + step * part[1]
-    sums[2] += part[0] * offset * offset + 2 * offset * step * part[1] + step * step * part[2]
+    about = mass * offset + step * total
+    return mass, about, mass * offset * offset + step * (2 * offset * total + step * square)
 
 
 @inner
-def _add_members(tables, sample_weight, start, stop, sums):
+def _sum_members(tables, sample_weight, start, stop):
+    """The sums over loaded members about their edge, in steps."""
     left, right = (start + STRIDE - 1) // STRIDE, stop // STRIDE  # the whole strides between
-    if left > right:
-        left = right
-    head = left * STRIDE if left * STRIDE > start else start
-    add_weights(tables.members, sample_weight, 0.0, start, head, sums)
-    for block in range(left, right):
-        for i in range(3):
-            sums[i] += tables.sums[block, i]
-    tail = right * STRIDE if right * STRIDE > head else head
-    add_weights(tables.members, sample_weight, 0.0, tail, stop, sums)
+    head_end = min(left * STRIDE, stop)
+    tail = max(right * STRIDE, head_end)
+    mass, total, square = sum_weights(tables.members, sample_weight, 0.0, start, head_end)
+    for stride in range(left, right):
+        mass += tables.sums[stride, 0]
+        total += tables.sums[stride, 1]
+        square += tables.sums[stride, 2]
+    d, e, f = sum_weights(tables.members, sample_weight, 0.0, tail, stop)
+    return mass + d, total + e, square + f
+
+
+@overload(direct_inertia, jit_options=OPTIONS)
+def _direct_inertia(tables, sample_weight, centers, cell_starts):
+    return _inertia_sorted if tables.instance_class is SortedTables else _inertia_leaves
+
+
+def _inertia_sorted(tables, sample_weight, centers, cell_starts):
+    total = 0.0
+    for j in range(len(centers)):
+        start, stop = cell_starts[j], cell_starts[j + 1]
+        total += sum_squares(tables.weights, sample_weight, centers[j], 1.0, start, stop)
+    return total
+
+
+def _inertia_leaves(tables, sample_weight, centers, cell_starts):
+    total, leaf = 0.0, 0
+    for j in range(len(centers)):
+        start, stop = cell_starts[j], cell_starts[j + 1]
+        while start < stop:
+            first, after = tables.starts[leaf], tables.starts[leaf + 1]
+            edge, step, begin = tables.edges[leaf], tables.step[leaf], tables.member_start[leaf]
+            end = min(stop, after)
+            if begin >= 0 and (end - start < after - first or sample_weight is not None):
+                theirs, center = begin - first, edge - centers[j]
+                total += sum_squares(
+                    tables.members, sample_weight, -center, step, start + theirs, end + theirs
+                )
+            else:
+                distance = edge + step * tables.spread[leaf, 1] - centers[j]
+                total += tables.spread[leaf, 0] * distance * distance
+                total += step * step * tables.spread[leaf, 2]
+            start = end
+            leaf += start == after
+    return total
+
+
+@inner
+def sum_squares(values, sample_weight, center, step, start, stop):
+    """Sum of mass * (step * value - center) ** 2, in four parts that do not wait for each other."""
+    a = b = c = d = 0.0
+    for i in range(start, stop - 3, 4):
+        p, q = step * values[i] - center, step * values[i + 1] - center
+        r, s = step * values[i + 2] - center, step * values[i + 3] - center
+        if sample_weight is None:
+            a, b, c, d = a + p * p, b + q * q, c + r * r, d + s * s
+        else:
+            a, b = a + sample_weight[i] * p * p, b + sample_weight[i + 1] * q * q
+            c, d = c + sample_weight[i + 2] * r * r, d + sample_weight[i + 3] * s * s
+    for i in range(stop - (stop - start) % 4, stop):
+        p = step * values[i] - center
+        a += p * p if sample_weight is None else sample_weight[i] * p * p
+    return (a + b) + (c + d)
+
+
+@inner
+def sum_nodes(tree, start, stop):
+    """Sum of the last nodes of a tree from number `start` to `stop`."""
+    left, right = start + (len(tree) >> 1), stop + (len(tree) >> 1)
+    mass = total = square = 0.0
+    while left < right:
+        if left & 1:
+            mass, total, square = (
+                mass + tree[left, 0],
+                total + tree[left, 1],
+                square + tree[left, 2],
+            )
+            left += 1
+        if right & 1:
+            right -= 1
+            mass, total, square = (
+                mass + tree[right, 0],
+                total + tree[right, 1],
+                square + tree[right, 2],
+            )
+        left, right = left >> 1, right >> 1
+    return mass, total, square
+
+
+@inner
+def sum_weights(weights, sample_weight, origin, start, stop):
+    """Sum over the weights from `start` to `stop`, one by one."""
+    mass, total, square = 0.0, 0.0, 0.0
+    for i in range(start, stop):
+        value = np.float64(weights[i]) - origin
+        if sample_weight is None:
+            total, square = total + value, square + value * value
+        else:
+            moment = sample_weight[i] * value
+            mass, total, square = mass + sample_weight[i], total + moment, square + moment * value
+    return (mass if sample_weight is not None else np.float64(stop - start)), total, square
 
 
 @kernel
 def member_sums(members, sample_weight):
-    """Sums over every `STRIDE` members about their edge, in steps; float64 (blocks, 3)."""
+    """Sums over every `STRIDE` members about their edge, in steps; float64 (strides, 3)."""
     sums = np.zeros((len(members) // STRIDE, 3))
-    for block in range(len(sums)):
-        add_weights(members, sample_weight, 0.0, block * STRIDE, (block + 1) * STRIDE, sums[block])
+    for s in range(len(sums)):
+        start = s * STRIDE
+        sums[s] = sum_weights(members, sample_weight, 0.0, start, start + STRIDE)
     return sums
 
 
 @kernel
-def _fill(tree):
-    for i in range((len(tree) >> 1) - 1, 0, -1):
-        for j in range(3):
-            tree[i, j] = tree[2 * i, j] + tree[2 * i + 1, j]
-
-
-def sum_tree(last):
-    """Binary tree of sums: node i is the sum of nodes 2 i and 2 i + 1, the given ones come last.
-
-    `last` and the result are float64, of shapes (m, 3) and (2 m, 3).
-    """
-    tree = np.concatenate([np.zeros_like(last), last])
-    _fill(tree)
-    return tree
-
-
-@inner
-def add_nodes(tree, start, stop, sums):
-    """Add the last nodes of a tree from number `start` to `stop` to `sums`."""
-    left, right = start + (len(tree) >> 1), stop + (len(tree) >> 1)
-    while left < right:
-        if left & 1:
-            for j in range(3):
-                sums[j] += tree[left, j]
-            left += 1
-        if right & 1:
-            right -= 1
-            for j in range(3):
-                sums[j] += tree[right, j]
-        left, right = left >> 1, right >> 1
-
-
-@inner
-def add_weights(weights, sample_weight, origin, start, stop, sums):
-    """Add weights from `start` to `stop` to `sums`, one by one."""
-    for i in range(start, stop):
-        mass = 1.0 if sample_weight is None else sample_weight[i]
-        value = np.float64(weights[i]) - origin
-        sums[0] += mass
-        sums[1] += mass * value
-        sums[2] += mass * value * value
+def sum_blocks(weights, sample_weight, origin, start, stop, tree):
+    """Write the sums of the blocks from `start` to `stop` into the last nodes of a tree."""
+    for b in range(start, stop):
+        end = min((b + 1) * BLOCK, len(weights))
+        tree[(len(tree) >> 1) + b] = sum_weights(weights, sample_weight, origin, b * BLOCK, end)
 
 
 @kernel
-def block_sums(weights, sample_weight, origin, start, stop, blocks):
-    """Sums of the blocks from `start` to `stop`, into `blocks`, float64 of shape (m, 3)."""
-    for b in range(start, stop):
-        end = min((b + 1) * BLOCK, len(weights))
-        add_weights(weights, sample_weight, origin, b * BLOCK, end, blocks[b])
+def fill(tree):
+    """Make node i of a binary tree the sum of nodes 2 i and 2 i + 1; the last half is given."""
+    for i in range((len(tree) >> 1) - 1, 0, -1):
+        for j in range(3):
+            tree[i, j] = tree[2 * i, j] + tree[2 * i + 1, j]
 
 
 @kernel
 def ranks(tables, values):
     """Number of weights at or below each value; int64."""
     found = np.empty(len(values), np.int64)
+    guess = 0
     for j in range(len(values)):
-        found[j] = rank(tables, values[j], values[j])
+        found[j], guess = rank(tables, values[j], values[j], guess)
     return found
 
 
@@ -297,8 +405,16 @@ def range_sums(tables, sample_weight, starts, stops):
     """Sums from each rank to another; float64 of shape (q, 3)."""
     sums = np.zeros((len(starts), 3))
     for j in range(len(starts)):
-        add_range(tables, sample_weight, starts[j], stops[j], sums[j])
+        start, stop = starts[j], stops[j]
+        places = place_of(tables, start), place_of(tables, stop)
+        sums[j] = range_sum(tables, sample_weight, start, stop, *places)
     return sums
+
+
+@kernel
+def inertia(tables, sample_weight, centers, cell_starts):
+    """Sum of the squared distances of the weights to their centers; `direct_inertia`."""
+    return direct_inertia(tables, sample_weight, centers, cell_starts)
 
 
 @kernel

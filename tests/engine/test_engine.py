@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from test_lloyd import assert_same
 
 import lib
-from lib.clustering import ordered
+from lib.clustering import label, ordered
 from lib.engine import DevicePasses, LeafWeights, Passes, SortedWeights
 from lib.engine import passes as of_processor
 from lib.engine.keys import bits_of, keys_of, thresholds
@@ -336,3 +336,32 @@ def test_a_hundred_million_equal_weights():
     assert found.centers.tolist() == [0, 1]
     assert found.inertia == 0
     assert found.labels[2**26 - 1 : 2**26 + 1].tolist() == [0, 1]
+
+
+@EVERY
+@pytest.mark.parametrize("weighted", [False, True])
+def test_inertia_is_that_of_centers_and_cells(weights, weighted):
+    rng = np.random.default_rng(9)
+    importance = 10 ** rng.uniform(-12, 0, len(weights)) if weighted else None
+    start = np.sort(rng.choice(weights, 6).astype(np.float64))
+    for order in (binned(weights, importance), SortedWeights(weights, importance)):
+        path = lloyd_in_order(order, start, revise=True, max_iter=20)
+        centers = path.centers[label(order, path.centers)]
+        squares = (weights.astype(np.longdouble) - centers) ** 2
+        expected = np.sum(squares if importance is None else importance * squares)
+        assert path.history[-1] == pytest.approx(float(expected), rel=1e-6, abs=0)
+
+
+def test_a_path_goes_on_from_where_it_needed_a_leaf():
+    """It does not start again, and ends bit by bit where a sorted array's does."""
+    rng = np.random.default_rng(3)
+    weights = np.round(1024 * rng.standard_t(6, 300_000)).astype(np.float32) / 1024
+    start, loads, sorted_ = np.linspace(-9, 9, 64), [], SortedWeights(weights)  # sums are exact
+    order = binned(weights)
+    passes = order.passes.gather
+    order.passes.gather = lambda chosen: loads.append(len(chosen)) or passes(chosen)
+    path, expected = (lloyd_in_order(o, start, revise=True) for o in (order, sorted_))
+    assert len(loads) > 1
+    np.testing.assert_array_equal(path.centers, expected.centers)
+    np.testing.assert_array_equal(path.counts, expected.counts)
+    np.testing.assert_array_equal(path.splits_tried, expected.splits_tried)
