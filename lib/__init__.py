@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from .clustering import Clustering, Prepared, cluster
     from .config import SharingConfig
     from .initialization import INITIALIZATIONS
+    from .rows import RowClustering, cluster_rows
     from .sharing import SharedLayer, SharedModel, plain_weights, share_weights
 
 __all__ = [
     "INITIALIZATIONS",
     "Clustering",
     "Prepared",
+    "RowClustering",
     "SharedLayer",
     "SharedModel",
     "SharingConfig",
     "cluster",
+    "cluster_rows",
     "plain_weights",
     "share_weights",
 ]
@@ -30,6 +33,7 @@ _NAMES = {
     "clustering": ("Clustering", "Prepared", "cluster"),
     "config": ("SharingConfig",),
     "initialization": ("INITIALIZATIONS",),
+    "rows": ("RowClustering", "cluster_rows"),
     "sharing": ("SharedLayer", "SharedModel", "plain_weights", "share_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -280,7 +280,7 @@ class Prepared:
         array([0.5, 9. ])
         """
         n_clusters = check_n_clusters(n_clusters)
-        _check_options(gamma, max_iter, tol)
+        check_options(gamma, max_iter, tol)
         initial = initial_centers(self.ordered, n_clusters, init, gamma=gamma, seed=seed)
         path = lloyd_in_order(self.ordered, initial, revise=revise, max_iter=max_iter, tol=tol)
         counts = path.counts
@@ -451,7 +451,8 @@ def check_n_clusters(n_clusters: Any) -> int:
     return whole
 
 
-def _check_options(gamma, max_iter, tol):
+def check_options(gamma, max_iter, tol):
+    """Raise TypeError or ValueError for bad options."""
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma={gamma} must be from 0 (even) to 1 (density).")
     if max_iter is not None and not isinstance(max_iter, (int, np.integer)):

@@ -67,7 +67,7 @@ def adaptive_density(
     array([0.75 , 0.125])
     """
     ordered = in_order(weights, sample_weight)
-    edges = ordered.value_bounds(_logit_ranks(len(ordered), n_ranks))[1]
+    edges = ordered.value_bounds(logit_ranks(len(ordered), n_ranks))[1]
     edges = edges[np.append(True, edges[1:] > edges[:-1])]
     ends = ordered.rank(edges, side="right")
     ends[0] = 0  # the first bin holds its left edge too
@@ -77,8 +77,8 @@ def adaptive_density(
 
 
 @functools.lru_cache(maxsize=64)  # of many channels of one size, all the same
-def _logit_ranks(n, n_ranks):
-    """From 0 to n - 1, ascending and distinct; int64."""
+def logit_ranks(n, n_ranks=N_RANKS):
+    """Ranks of n weights, evenly spaced in the logit of rank / n: 0 to n - 1, ascending; int64."""
     logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, n))
     ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)
     return np.unique(np.append(ranks, [0, n - 1]))

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from .density import adaptive_density, power_quantiles
-from .engine import in_order
+from .density import adaptive_density, logit_ranks, power_quantiles
+from .engine import SortedWeights, in_order
 from .engine.keys import thresholds
+from .engine.quantiles import power_quantiles as compiled_quantiles
 from .optimal import optimal_centers
 
 
@@ -144,8 +145,12 @@ def weight_distribution(
     point density of the best squared-error quantizer at high resolution (Bennett 1948; Panter and
     Dite 1951; Gersho and Gray 1992, section 5.6).
     """
+    weights = in_order(weights, sample_weight)
+    if isinstance(weights, SortedWeights):  # the same, compiled
+        known = (weights.tables, weights.known_sample_weight, logit_ranks(len(weights)))
+        return compiled_quantiles(*known, float(gamma), n_clusters)
     probabilities = (np.arange(n_clusters) + 0.5) / n_clusters
-    return power_quantiles(adaptive_density(weights, sample_weight), gamma, probabilities)
+    return power_quantiles(adaptive_density(weights), gamma, probabilities)
 
 
 def optimal(

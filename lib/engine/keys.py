@@ -75,12 +75,13 @@ def thresholds(centers, dtype):
         Infinite where a cell is above all finite weights.
     """
     found = np.empty(len(centers) - 1, dtype)
-    _thresholds(centers, found)
+    write_thresholds(centers, found)
     return found
 
 
 @kernel
-def _thresholds(centers, found):
+def write_thresholds(centers, found):
+    """`thresholds` into an array of their dtype."""
     for j in range(len(found)):
         found[j] = _first_nearer(centers[j], centers[j + 1], found.itemsize == 4)
 

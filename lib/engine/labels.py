@@ -14,7 +14,7 @@ def label_floats(weights, thresholds, labels):
     """Write the number of thresholds at or below each weight into `labels`."""
     fours = np.full(-(-len(thresholds) // 4) * 4, np.nan, thresholds.dtype)  # NaN is below none
     fours[: len(thresholds)] = thresholds
-    _label_floats(weights, fours, labels)
+    label_tiles(weights, fours, labels)
 
 
 def reconstruct(centers, labels):
@@ -85,7 +85,8 @@ def sum_by_label(values, labels, n_labels):
 
 
 @kernel
-def _label_floats(weights, thresholds, labels):
+def label_tiles(weights, thresholds, labels):
+    """`label_floats` with thresholds that come in fours, padded by NaN."""
     for start in range(0, len(weights), TILE):
         # Counted from 0, which tells the compiler that no index is negative: ten times as fast.
         tile, found = weights[start : start + TILE], labels[start : start + TILE]

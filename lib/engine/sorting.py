@@ -8,7 +8,7 @@ HALF = np.uint64(32)
 
 
 def stable_order(values):
-    """Positions of a float array's values in ascending order; the first of equal ones first."""
+    """Positions of values in ascending order along the last axis; the first of equals first."""
     if values.dtype != np.float32:
         return np.argsort(values, kind="stable")
     return _order(float_keys(values + np.float32(0)))[1]  # -0.0 becomes 0.0, its equal
@@ -22,11 +22,11 @@ def sort_along(keys, others):
 
 def _order(keys):
     """The keys in ascending order, and their positions."""
-    if len(keys) > 1 << 32:  # more positions than half a word holds
+    if keys.shape[-1] > 1 << 32:  # more positions than half a word holds
         order = np.argsort(keys, kind="stable")
-        return keys[order], order
+        return np.take_along_axis(keys, order, -1), order
     words = keys.astype(np.uint64)
     words <<= HALF
-    words |= np.arange(len(keys), dtype=np.uint64)
+    words |= np.arange(keys.shape[-1], dtype=np.uint64)
     words.sort()
     return (words >> HALF).astype(np.uint32), words.astype(np.uint32)

@@ -1,0 +1,246 @@
+"""`cluster_rows`: a clustering for each row of a matrix."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .clustering import MAX_MAGNITUDE, Array, check_n_clusters, check_options, flat_array
+from .clustering import initial_centers as initial_centers_of
+from .density import logit_ranks
+from .engine import SortedWeights, threads
+from .engine.rows import Rows, cluster_sorted_rows
+from .engine.sorting import stable_order
+
+PART = 1 << 18  # weights of the rows that a thread clusters at a time: what stays in its cache
+
+
+@dataclass(frozen=True, eq=False)
+class RowClustering:
+    """The result of `cluster_rows`, for r rows of n weights.
+
+    Arrays are of the kind that went in: NumPy arrays, or torch tensors on the weights' device.
+
+    Attributes
+    ----------
+    centers : float64, shape (r, n_clusters)
+        Each row ascending; unused centers repeat another.
+    labels : uint8 or uint16, shape (r, n)
+        Index of each weight's center in its row.
+    counts : int64, shape (r, n_clusters)
+        Number of weights of each center.
+    inertia : float64, shape (r,)
+    n_iter : int64, shape (r,)
+    converged : bool, shape (r,)
+    """
+
+    centers: Array
+    labels: Array
+    counts: Array
+    inertia: Array
+    n_iter: Array
+    converged: Array
+
+    def __repr__(self) -> str:
+        rows, n_clusters = self.centers.shape
+        return (
+            f"RowClustering({rows} rows, {n_clusters} centers each, "
+            f"inertia={float(self.inertia.sum()):.6g})"
+        )
+
+
+def cluster_rows(
+    weights: Array,
+    n_clusters: int,
+    *,
+    init: str | Array | Callable = "weight-distribution",
+    gamma: float = 1 / 3,
+    revise: bool = True,
+    max_iter: int | None = None,
+    tol: float = 0.0,
+    seed: int = 0,
+    sample_weight: Array | None = None,
+    progress: bool = False,
+) -> RowClustering:
+    """Cluster each row of a matrix into `n_clusters` shared values of its own.
+
+    The result of a row is that of `cluster` on it. Rows are clustered on all cores by one compiled
+    loop, some at a time, so that little more memory is used than the result takes.
+
+    Parameters
+    ----------
+    weights : NumPy array or torch tensor of shape (r, n)
+        float16, bfloat16, float32 or float64; finite. Not modified.
+    n_clusters, gamma, revise, max_iter, tol
+        As of `cluster`, for every row.
+    init : str, array or callable, default "weight-distribution"
+        As of `cluster`; an array of shape (n_clusters,) is for every row, one of shape
+        (r, n_clusters) has a row for each.
+    seed : int, default 0
+        Read by the random initializations, which draw in each row as if it were alone.
+    sample_weight : array of the shape of `weights`, optional
+        How much each weight counts: finite, not negative, positive somewhere in each row.
+    progress : bool, default False
+        Show a bar of the rows that are done.
+
+    Returns
+    -------
+    RowClustering
+
+    Raises
+    ------
+    TypeError, ValueError
+        On bad input; of a row with its number.
+
+    Notes
+    -----
+    A CUDA tensor is clustered on the processor, and its results are copied to its device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lib
+    >>> found = lib.cluster_rows(np.array([[0.0, 1.0, 9.0], [5.0, 5.0, 7.0]]), 2)
+    >>> found.centers
+    array([[0.5, 9. ],
+           [5. , 7. ]])
+    >>> found.labels
+    array([[0, 0, 1],
+           [0, 0, 1]], dtype=uint8)
+    """
+    n_clusters = check_n_clusters(n_clusters)
+    check_options(gamma, max_iter, tol)
+    empty = 0 in getattr(weights, "shape", ())
+    flat_array(weights if empty else weights[:1])  # raises for what is no array of floats
+    if weights.ndim != 2:
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)}: cluster_rows takes a matrix, "
+            "cluster an array of any shape."
+        )
+    if sample_weight is not None and tuple(sample_weight.shape) != tuple(weights.shape):
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)}: expected "
+            f"{tuple(weights.shape)}, that of the weights."
+        )
+    n_rows, n = weights.shape
+    rows = _empty(n_rows, n, n_clusters)
+    start = _Start(n_rows, n, n_clusters, init, gamma, seed)
+    options = (float(gamma), bool(revise), -1 if max_iter is None else max_iter, float(tol))
+    step = max(1, PART // n)
+    bar = tqdm(desc="clustering rows", total=n_rows, disable=not progress)
+
+    def of_part(first):
+        part = slice(first, min(first + step, n_rows))
+        values = flat_array(weights[part]).reshape(-1, n)
+        mass = None if sample_weight is None else _masses(sample_weight[part], first)
+        in_order, mass = _sorted(values, mass, first)
+        initial = start.of(in_order, mass, part)
+        theirs = Rows(*(array[part] for array in rows))
+        cluster_sorted_rows(values, in_order, mass, initial, start.ranks, *options, theirs)
+        bar.update(len(values))
+
+    with bar:
+        threads.run(of_part, range(0, n_rows, step))
+    if torch.is_tensor(weights):
+        rows = [torch.from_numpy(array).to(weights.device) for array in rows]
+    return RowClustering(*rows)
+
+
+class _Start:
+    """Initial centers of rows."""
+
+    def __init__(self, n_rows, n, n_clusters, init, gamma, seed):
+        self.n_clusters, self.init, self.ranks = n_clusters, init, logit_ranks(n)
+        self.options = {"gamma": gamma, "seed": seed}
+        if isinstance(init, str) or callable(init):
+            return
+        centers = init.detach().cpu().double().numpy() if torch.is_tensor(init) else init
+        self.init = np.asarray(centers, dtype=np.float64)
+        if self.init.shape == (n_clusters,):
+            self.init = np.broadcast_to(self.init, (n_rows, n_clusters))
+        if self.init.shape != (n_rows, n_clusters):
+            raise ValueError(
+                f"init has shape {self.init.shape}: expected ({n_clusters},) or "
+                f"({n_rows}, {n_clusters})."
+            )
+
+    def of(self, in_order, mass, part):
+        """Initial centers of some sorted rows; None for those that the compiled loop finds."""
+        by_default = isinstance(self.init, str) and self.init == "weight-distribution"
+        if by_default and (mass is None or mass.all()):
+            return None
+        initial = np.empty((len(in_order), self.n_clusters))
+        for i, row in enumerate(range(part.start, part.stop)):
+            init = self.init[row] if isinstance(self.init, np.ndarray) else self.init
+            ordered = SortedWeights(in_order[i], None if mass is None else mass[i])
+            with _named(row):
+                initial[i] = initial_centers_of(ordered, self.n_clusters, init, **self.options)
+        return initial
+
+
+class _named:  # noqa: N801
+    """Name a row in the errors of a block."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (TypeError, ValueError)):
+            raise type(error)(f"row {self.row}: {error}") from error
+
+
+def _empty(n_rows, n, n_clusters):
+    return Rows(
+        np.empty((n_rows, n_clusters)),
+        np.empty((n_rows, n), np.uint8 if n_clusters <= 256 else np.uint16),
+        np.empty((n_rows, n_clusters), np.int64),
+        np.empty(n_rows),
+        np.empty(n_rows, np.int64),
+        np.empty(n_rows, bool),
+    )
+
+
+def _masses(sample_weight, first):
+    """Sample weights of some rows, float64; checked."""
+    if torch.is_tensor(sample_weight):
+        sample_weight = sample_weight.detach().cpu().double().numpy()
+    mass = np.ascontiguousarray(sample_weight, dtype=np.float64)
+    sound = (mass >= 0) & (mass < np.inf)
+    if not sound.all():
+        row, column = np.argwhere(~sound)[0]
+        raise ValueError(
+            f"row {first + row}: sample_weight holds {mass[row, column]}: "
+            "it must be finite and not negative."
+        )
+    if not (some := mass.any(axis=1)).all():
+        raise ValueError(
+            f"row {first + np.argmin(some)}: sample_weight is 0 everywhere: "
+            "give at least one weight more."
+        )
+    return mass
+
+
+def _sorted(values, mass, first):
+    """Each row ascending, and its sample weights along with it; checked."""
+    if mass is None:
+        in_order = np.sort(values, axis=1)
+    else:
+        order = stable_order(values)
+        in_order, mass = (np.take_along_axis(array, order, 1) for array in (values, mass))
+    for extremes in (in_order[:, column].astype(np.float64) for column in (0, -1)):
+        bad = ~(np.abs(extremes) <= MAX_MAGNITUDE)
+        if bad.any():
+            row, extreme = first + np.argmax(bad), extremes[np.argmax(bad)]
+            if np.isfinite(extreme):
+                raise ValueError(
+                    f"row {row}: weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}."
+                )
+            raise ValueError(
+                f"row {row}: weights hold {extreme}: remove or replace what is not finite."
+            )
+    return in_order, mass
