@@ -37,18 +37,18 @@ def run(capsys, *arguments):
     return status, *capsys.readouterr()
 
 
-@pytest.fixture
-def path(tmp_path, capsys):
-    path = str(tmp_path / "small.safetensors")
-    status, out, _ = run(capsys, "compress", NAME, "--bits", "3", "--out", path)
-    assert status == 0
-    assert "the whole file" in out
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A compressed file, which no test changes."""
+    path = str(tmp_path_factory.mktemp("compressed") / "small.safetensors")
+    assert command_line.main(["compress", NAME, "--bits", "3", "--out", path]) == 0
     return path
 
 
 def test_compressed_and_inspected(path, capsys):
     status, out, _ = run(capsys, "inspect", path)
     assert status == 0
+    assert "the whole file" in out
     (row,) = [line.split() for line in out.splitlines() if line.split()[0] == "0"]
     assert row[:4] == ["0", "768", "8", "3"]
     assert len(load(path, small())[0].weight.unique()) == 8
@@ -83,10 +83,10 @@ def test_evaluated_on_the_inputs_of_a_function(path, images, capsys):
     assert f"top-1 0.00 % [0.00, {out.split()[-4].rstrip(']')}] on {black} images" in out
 
 
-@pytest.fixture
-def pictures(path, tmp_path):
+@pytest.fixture(scope="module")
+def pictures(path, tmp_path_factory):
     """A folder of black pictures of class 0 and gray ones of class 1, and how the model sees it."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path_factory.mktemp("pictures")
     levels, labels = (0, 128, 255), []
     model = load(path, small())
     for level in levels:
