@@ -23,6 +23,7 @@ INSERTED = ("module", "_orig_mod")  # by DataParallel and by torch.compile, befo
 DAMAGED = (  # what torch and safetensors raise for files that are not theirs
     OSError,
     RuntimeError,
+    AssertionError,
     EOFError,
     LookupError,
     TypeError,

@@ -2,6 +2,7 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -156,6 +157,25 @@ def test_files_that_are_cut_off(tmp_path):
             (tmp_path / name).write_bytes(whole[:length])
             with pytest.raises(CheckpointError, match=name):
                 load_checkpoint(tmp_path / name, small())
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_files_with_changed_bytes(tmp_path):
+    """What is read from them, if anything, has the names and shapes of the model."""
+    random, path = np.random.default_rng(0), tmp_path / "a.pth"
+    torch.save(trained().state_dict(), path, _use_new_zipfile_serialization=False)
+    whole, read = path.read_bytes(), 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        for place in random.integers(0, len(whole) // 2, 3):
+            changed[place] = random.integers(256)
+        path.write_bytes(changed)
+        try:
+            load_checkpoint(path, small())
+            read += 1
+        except CheckpointError as error:
+            assert "a.pth" in str(error)
+    assert 0 < read < 300
 
 
 def test_the_home_folder(tmp_path, monkeypatch):
