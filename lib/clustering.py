@@ -451,7 +451,7 @@ def check_n_clusters(n_clusters: Any) -> int:
     return whole
 
 
-def check_options(gamma, max_iter, tol):
+def check_options(gamma: float, max_iter: int | None, tol: float) -> None:
     """Raise TypeError or ValueError for bad options."""
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma={gamma} must be from 0 (even) to 1 (density).")

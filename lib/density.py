@@ -77,7 +77,7 @@ def adaptive_density(
 
 
 @functools.lru_cache(maxsize=64)  # of many channels of one size, all the same
-def logit_ranks(n, n_ranks=N_RANKS):
+def logit_ranks(n: int, n_ranks: int = N_RANKS) -> np.ndarray:
     """Ranks of n weights, evenly spaced in the logit of rank / n: 0 to n - 1, ascending; int64."""
     logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, n))
     ranks = np.rint((n - 1) / (1 + np.exp(-logit))).astype(np.int64)

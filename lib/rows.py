@@ -34,6 +34,13 @@ class RowClustering:
     inertia : float64, shape (r,)
     n_iter : int64, shape (r,)
     converged : bool, shape (r,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lib
+    >>> lib.cluster_rows(np.array([[0.0, 1.0, 9.0], [5.0, 5.0, 7.0]]), 2)
+    RowClustering(2 rows, 2 centers each, inertia=0.5)
     """
 
     centers: Array
