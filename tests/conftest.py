@@ -1,16 +1,41 @@
-"""What tests of several folders share: a page in a browser, what can be read in a figure."""
+"""What tests of several folders share: property tests, a browser, what can be read in a figure."""
 
 import contextlib
 import os
+import random
 import shutil
 
 import matplotlib as mpl
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+# No deadline, and drawing may take long: a first call compiles.
+settings.register_profile(
+    "ours",
+    deadline=None,
+    derandomize=False,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # hypothesis reads the option in its own
+def pytest_configure(config):
+    """Draw a new seed for the property tests of each run; where CI is set, it is always 0."""
+    settings.load_profile("ours")
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = 0 if os.environ.get("CI") else random.randrange(2**32)
+
+
+def pytest_report_header(config):
+    """Say how to repeat the examples of the property tests."""
+    return f"property tests: --hypothesis-seed={config.option.hypothesis_seed}"
 
 
 @pytest.fixture(scope="session")

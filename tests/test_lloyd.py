@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import clustering
@@ -12,15 +12,6 @@ from lib.engine.passes import Passes
 from lib.engine.sorted import SortedWeights
 from lib.lloyd import lloyd, lloyd_in_order, revised
 from lib.study.experiment.textbook import TextbookCells
-
-settings.register_profile(  # compiling takes seconds, and every run tries the same examples
-    "core",
-    deadline=None,
-    derandomize=True,
-    max_examples=25,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("core")
 
 eighths = st.integers(-40, 40).map(lambda i: i / 8)
 tenths = st.integers(-20, 20).map(lambda i: i * 0.1)  # 0.30000000000000004 among them

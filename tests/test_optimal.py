@@ -5,7 +5,7 @@ from itertools import combinations
 import ckwrap
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lib
@@ -33,7 +33,6 @@ def inertia_of(weights, centers, sample_weight=None):
     return np.sum(squares if sample_weight is None else squares * sample_weight)
 
 
-@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.integers(-30, 30), min_size=1, max_size=10),
     st.integers(1, 5),
@@ -50,7 +49,6 @@ def test_exhaustive_search(weights, n_clusters, weighted, random):
     assert inertia_of(weights, centers, mass) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.floats(-30, 30), min_size=1, max_size=10, unique=True),
     st.integers(1, 5),
@@ -133,7 +131,6 @@ def test_weights_that_are_not_binned_have_their_exact_optimum(n):
         assert found == pytest.approx(exact, rel=1e-9)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.integers(-20, 20), min_size=2, max_size=40),
     st.integers(1, 40),

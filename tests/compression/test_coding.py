@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.compression import coding
@@ -31,7 +31,6 @@ def test_every_width_comes_back_in_its_least_bytes(bits):
         np.testing.assert_array_equal(unpack(packed, bits, n, np.uint16), labels)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     n=st.integers(1, 3000),
     k=st.integers(1, 700),

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lib
@@ -31,7 +31,6 @@ def cost_of(weights, cuts, multiplier):
     return inertia + multiplier * len(weights) * entropy(counts)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     weights=st.lists(st.integers(-8, 8), min_size=1, max_size=9, unique=True),
     repeats=st.integers(1, 3),

@@ -339,14 +339,14 @@ def test_every_truncation_is_refused(path, tmp_path):
             load(tmp_path / "it", Network())
 
 
-@pytest.mark.slow
-def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
+@pytest.mark.parametrize("n_files", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_changed_files_never_load_silently_wrong(path, tmp_path, n_files):
     data, rng = path.read_bytes(), random.Random(0)
     expected = load(path, Network(seed=1)).state_dict()
     model, refused = Network(seed=2), 0
     target = tmp_path / "it"
     tried = 0
-    while tried < 10_000:
+    while tried < n_files:
         mutated = bytearray(data)
         for _ in range(rng.choice([1, 1, 1, 2, 5])):
             place = rng.randrange(len(mutated))
@@ -368,11 +368,12 @@ def test_ten_thousand_mutations_never_load_silently_wrong(path, tmp_path):
         else:  # a space of the header that no one reads
             assert_equal_states(found, expected)
             model = Network(seed=2)
-    assert refused > 9_900
+    assert refused > 0.98 * n_files
 
 
 @pytest.mark.slow
-def test_alexnet_is_saved_and_loaded(tmp_path):
+def test_the_studys_network_is_saved_whole(tmp_path):
+    """57 million weights, as many as AlexNet of ten classes has."""
     from lib.study.experiment.network import alexnet
 
     model = alexnet()
@@ -384,4 +385,4 @@ def test_alexnet_is_saved_and_loaded(tmp_path):
     size = save(shared.model, tmp_path / "it")
     found = load(tmp_path / "it", alexnet())
     assert_equal_states(found.state_dict(), plain_state(shared.model))
-    assert size < shared.bytes_after + 60_000
+    assert size == (tmp_path / "it").stat().st_size < shared.bytes_after + 60_000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lib
@@ -23,7 +23,6 @@ def test_by_hand():
     assert cells.inertia == pytest.approx(0.02 + 0.05 + 0.02)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     n=st.integers(3, 400),
     sparsity=st.floats(0, 0.95),

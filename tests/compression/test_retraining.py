@@ -65,27 +65,6 @@ def test_a_center_gets_the_sum_of_its_weights_gradients(dtype, fixed):
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * 100)
 
 
-def test_the_reduction_costs_less_than_the_backward_pass():
-    import time
-
-    labels = torch.randint(0, 16, (2048, 4096), dtype=torch.uint8)
-    shared, plain = nn.Linear(4096, 2048), nn.Linear(4096, 2048)
-    install(shared, "weight", SharedWeight(labels, 16), torch.linspace(-0.02, 0.02, 16))
-    inputs = torch.randn(128, 4096)
-
-    def seconds(layer):
-        best = torch.inf
-        for _ in range(5):
-            loss = layer(inputs).sum()
-            start = time.perf_counter()
-            loss.backward()
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    seconds(shared)  # compile
-    assert seconds(shared) < 2 * seconds(plain)
-
-
 def test_training_centers_moves_them_and_no_label(trained):
     features, labels = task()
     model = lib.share_weights(trained, 3, init="linear").model

@@ -330,7 +330,6 @@ def test_a_leaf_with_more_weights_than_a_tally_holds(monkeypatch):
     assert [counts.sum(), totals.sum(), squares.sum()] == [2**29, 2**28, 2**28]
 
 
-@pytest.mark.slow
 def test_a_hundred_million_equal_weights():
     found = lib.cluster(np.repeat(np.float32([0, 1]), [2**26, 2**25]), 2)
     assert found.centers.tolist() == [0, 1]

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import lib
-from lib.study import paths
+from lib.study import explore, paths
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.exploration import to_explore
 from lib.study.explore import Explorer
@@ -92,26 +92,22 @@ def test_an_animation_has_a_frame_for_each_iteration(explorer, tmp_path):
         assert (found.format, found.n_frames) == ("GIF", n)
 
 
-def seconds_of_looks(explorer, layer):
-    """Of looks at a layer that was looked at before; the number of centers is new each time."""
-    explorer.png(explorer.look(layer, 3))  # prepares and compiles
-    seconds = []
-    for bits, gamma in ((4, 0.25), (5, 0.5), (6, 0.75)):
-        start = time.perf_counter()
-        explorer.png(explorer.look(layer, bits, gamma=gamma))
-        seconds.append(time.perf_counter() - start)
-    return seconds
+def test_a_layer_is_prepared_once_for_all_looks(monkeypatch):
+    """What takes long is done before the sliders move: sorting, and the density."""
+    prepared, densities = [], []
 
+    def count(into, function):
+        return lambda *given, **options: into.append(1) or function(*given, **options)
 
-def test_a_slider_is_answered_at_once(explorer):
-    assert np.median(seconds_of_looks(explorer, "conv4")) < 0.5  # 0.2 where nothing else runs
-
-
-@pytest.mark.slow
-def test_a_slider_is_answered_within_a_second_for_fc6():
-    weights = torch.randn(4096, 9216, generator=torch.Generator().manual_seed(0))
-    explorer = Explorer({"fc6": weights})
-    assert np.median(seconds_of_looks(explorer, "fc6")) < 2  # 1 where nothing else runs
+    monkeypatch.setattr(explore, "Prepared", count(prepared, explore.Prepared))
+    monkeypatch.setattr(explore, "adaptive_density", count(densities, explore.adaptive_density))
+    rng = np.random.default_rng(0)
+    explorer = Explorer({name: rng.normal(size=500).astype(np.float32) for name in "ab"})
+    for layer in "abba":
+        for bits, gamma in ((2, 0.25), (3, 0.5)):
+            explorer.png(explorer.look(layer, bits, gamma=gamma))
+        explorer.png(explorer.look(layer, 2, "linear", step=1))
+    assert (len(prepared), len(densities)) == (2, 2)
 
 
 def test_fewer_weights_than_centers():

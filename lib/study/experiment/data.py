@@ -5,6 +5,7 @@ licenses and the fixed role of each split: train on "train", make every choice o
 report on "test".
 """
 
+import functools
 import hashlib
 import lzma
 from collections.abc import Iterator
@@ -115,9 +116,14 @@ def load_images(split: str, n_images: int | None = None, *, folder: Path = DATA)
         n_images = SPLITS[split]
     if not 1 <= n_images <= SPLITS[split]:
         raise ValueError(f"n_images={n_images} should be in 1 to {SPLITS[split]} for {split}.")
-    tensors = safetensors.torch.load(lzma.decompress(read_verified(IMAGES_FILE, folder)))
+    tensors = _decompressed(read_verified(IMAGES_FILE, folder))
     pixels, labels = tensors[f"{split}.pixels"], tensors[f"{split}.labels"]
-    return Images(pixels[:n_images], labels[:n_images].long(), split)
+    return Images(pixels[:n_images].clone(), labels[:n_images].long(), split)
+
+
+@functools.lru_cache(maxsize=1)  # for a second split: it takes half a second
+def _decompressed(content):
+    return safetensors.torch.load(lzma.decompress(content))
 
 
 def test_images() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

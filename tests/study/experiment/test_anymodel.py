@@ -219,7 +219,6 @@ def test_a_network_itself_and_a_size(pictures):
     assert next(judged.rows([], []))["model"] == "mine"
 
 
-@pytest.mark.slow
 def test_the_weights_own_transform_is_used(monkeypatch):
     monkeypatch.setattr(
         anymodel, "resolve", lambda *_, **__: torchvision.models.alexnet(weights=None).eval()

@@ -104,12 +104,10 @@ def test_twenty_points_of_which_three_fail(repository, make_sweep, twenty, capsy
 
 
 def test_points_run_by_papermill_itself(repository, make_sweep, capsys):
-    text = "notebook: toy\npoints: [{seed: 1}, {how: badly}, {how: killed}]\n"
+    text = "notebook: toy\npoints: [{seed: 1}, {how: killed}]\n"
     plan = sweep.load_sweep(make_sweep(text))
-    assert sweep.run_sweep(plan) == {"done": 1, "failed": 2}
-    printed = capsys.readouterr().err
-    assert "ValueError: it was to fail; executed copy: " in printed
-    assert "toy failed: its kernel died" in printed
+    assert sweep.run_sweep(plan) == {"done": 1, "failed": 1}
+    assert "toy failed: its kernel died" in capsys.readouterr().err
     table = pd.read_parquet(plan.folder / "tables/toy.parquet")
     assert table[["value", "threads"]].to_numpy().tolist() == [[10, 1]]
     assert (paths.results_folder(plan.points[0].experiment) / "where.txt").exists()
@@ -439,7 +437,7 @@ def test_a_sweep_stopped_before_a_point_starts_does_not_start_it(
 def test_what_starts_while_a_sweep_is_stopped_is_ended_and_nothing_else(
     repository, make_sweep, monkeypatch
 ):
-    started, ended, begun = threading.Event(), [], time.monotonic()
+    started, ended = threading.Event(), []
 
     def late(*_, **__):
         started.set()
@@ -461,7 +459,6 @@ def test_what_starts_while_a_sweep_is_stopped_is_ended_and_nothing_else(
         with pytest.raises(KeyboardInterrupt):
             sweep.run_sweep(plan)
         assert ended == [-signal.SIGKILL]
-        assert time.monotonic() - begun < 20
         assert other.poll() is None
     finally:
         other.kill()

@@ -1,6 +1,6 @@
 """A notebook's cells, run by plain Python."""
 
-import base64
+import argparse
 import json
 import subprocess
 import sys
@@ -15,20 +15,22 @@ def papermill():
 
     Its arguments are those that `lib.study.runs.execution` gives to papermill.
     """
-    source, output, *options = sys.argv[1:]
-    given = dict(zip(options[::2], options[1::2], strict=False))
-    parameters = yaml.safe_load(base64.b64decode(given["-b"]))
-    notebook = json.loads(Path(source).read_text())
+    parser = argparse.ArgumentParser()
+    for name in ("source", "output", "--cwd", "-f"):
+        parser.add_argument(name)
+    given, _ = parser.parse_known_args()
+    parameters = yaml.safe_load(Path(given.f).read_text())
+    notebook = json.loads(Path(given.source).read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     injected = "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
     texts = ["".join(cell["source"]) for cell in cells]
     program = "\n".join([texts[0], injected, *texts[1:]])
     for cell in cells:
         cell["metadata"]["papermill"] = {"start_time": time.time()}
-    Path(output).write_text(json.dumps(notebook))
+    Path(given.output).write_text(json.dumps(notebook))
     kernel = subprocess.Popen(
         [sys.executable, "-c", program],
-        cwd=given["--cwd"],
+        cwd=given.cwd,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -36,7 +38,7 @@ def papermill():
     _, printed = kernel.communicate()
     if kernel.returncode > 0:
         cells[-1]["outputs"] = [_error(printed)]
-        Path(output).write_text(json.dumps(notebook))
+        Path(given.output).write_text(json.dumps(notebook))
     sys.exit(kernel.returncode != 0)
 
 
