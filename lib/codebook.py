@@ -1,4 +1,4 @@
-"""A weight computed from a codebook and labels: the parametrization that shared layers have."""
+"""The parametrization of shared layers: a weight computed from a codebook and labels."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,24 +11,24 @@ from .engine.labels import reconstruct, sum_by_label
 
 
 class SharedWeight(nn.Module):
-    """The parametrization: `original` holds the centers and the weight is looked up.
+    """The parametrization: `original` holds the centers, and the weight is looked up in them.
 
-    The centers are of shape (k,), or (n_codebooks, k) where channels have codebooks of their own.
-    Labels are a buffer of the weight's shape, in the smallest signed or 8-bit dtype that fits:
-    torch cannot index by uint16 and takes uint8 for a mask, so that the lookup goes through int32.
+    The centers have shape (k,), or (n_codebooks, k) if channels have codebooks of their own. The
+    buffer `labels` has the weight's shape. Its dtype is uint8 for up to 256 centers, int16 for up
+    to 32,768 and int32 for more. torch takes uint8 for a mask, so index by ``labels.int()``.
 
     Parameters
     ----------
     labels : torch.Tensor
-        Of the weight's shape; indices into the codebook of their channel.
+        Of the weight's shape: indices into the codebook of their channel.
     n_clusters : int
     channels : Channels, optional
-        Which of them have a codebook in common.
+        Which output channels share a codebook. By default all do.
     scale : torch.Tensor, optional
-        Factor of each channel's weights; to be broadcast over the weight, such as of shape
-        (out, 1, 1, 1). A buffer: it does not train.
+        Factor of each channel's weights, broadcast over the weight: for a convolution of shape
+        (out, 1, 1, 1). It is a buffer and is not trained.
     fixed : int, optional
-        A center that training does not move: the zero of pruned weights.
+        Index of a center that training does not move: the zero of pruned weights.
     """
 
     labels: torch.Tensor
@@ -49,11 +49,11 @@ class SharedWeight(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, centers: torch.Tensor) -> torch.Tensor:
-        """Weight of each label; a center's gradient is the sum of its weights' gradients."""
+        """The weight; a center's gradient is the sum of its weights' gradients."""
         if self.fixed is not None:
             moves = torch.arange(centers.shape[-1], device=centers.device) != self.fixed
             centers = torch.where(moves, centers, centers.detach())
-        # Through float32, in which the gradients of half-precision weights are then summed.
+        # Through float32, so that gradients of half-precision weights are summed in it.
         wide = centers.to(torch.promote_types(centers.dtype, torch.float32)).flatten()
         if self._compiled(wide):
             weight = _LookUp.apply(wide, self.labels)
@@ -63,7 +63,10 @@ class SharedWeight(nn.Module):
         return weight if self.scale is None else weight * self.scale.to(weight.dtype)
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
-        """Mean weight of each label; unused centers repeat the largest of their codebook."""
+        """Centers for an assigned weight: the means of each label's weights.
+
+        Unused centers repeat the largest of their codebook.
+        """
         if self.scale is not None:
             weight = weight / self.scale
         n_codebooks = 1 if self.channels is None else self.channels.n_groups(self.labels.shape)
@@ -77,7 +80,7 @@ class SharedWeight(nn.Module):
         return means[0] if self.channels is None else means
 
     def _compiled(self, centers):
-        """Whether the compiled loops can be used: on the processor, with one codebook."""
+        """Whether to use the compiled loops: on the processor, with one codebook."""
         return (
             self.channels is None
             and self.labels.device.type == centers.device.type == "cpu"
@@ -93,7 +96,7 @@ class SharedWeight(nn.Module):
 
 
 class _LookUp(torch.autograd.Function):
-    """Centers by label, with a gradient that costs one read of the weights' gradient.
+    """Look up each label's center; the gradient takes one pass over the weights' gradient.
 
     Han, Mao and Dally (2016), section 3.3, equation 3.
     """
@@ -114,31 +117,31 @@ class _LookUp(torch.autograd.Function):
 
 
 class Channels(NamedTuple):
-    """Output channels in groups of a size: which weights of a layer have a codebook in common.
+    """Groups of output channels, each with a codebook of its own.
 
     Attributes
     ----------
     axis : int
-        Of the weight: 0, or 1 in a transposed convolution.
+        The weight's axis of output channels: 0, or 1 in a transposed convolution.
     size : int
-        Of a group; the last one holds the rest.
+        Channels in a group; the last group holds the rest.
     """
 
     axis: int
     size: int
 
     def n_groups(self, shape: Sequence[int]) -> int:
-        """Number of groups in a weight."""
+        """Number of groups in a weight of this shape."""
         return -(-shape[self.axis] // self.size)
 
     def split(self, weight: np.ndarray | torch.Tensor) -> list[Any]:
-        """The weight's groups: views of it."""
+        """Views of the weight's groups."""
         before = (slice(None),) * self.axis
         starts = range(0, weight.shape[self.axis], self.size)
         return [weight[*before, start : start + self.size] for start in starts]
 
     def group_of_each(self, labels: torch.Tensor) -> torch.Tensor:
-        """Number of the group of each channel, int32; to be broadcast over the weight."""
+        """Index of each channel's group, int32, shaped to be broadcast over the weight."""
         groups = torch.arange(labels.shape[self.axis], device=labels.device) // self.size
         shape = [-1 if axis == self.axis else 1 for axis in range(labels.dim())]
         return groups.int().view(shape)

@@ -16,8 +16,8 @@ class Density(NamedTuple):
     Attributes
     ----------
     edges : float64 array of shape (n_bins + 1,)
-        Ascending and distinct; each is an observed weight or, of weights known by their leading
-        digits, the largest that shares these with one.
+        Ascending and distinct. Each is an observed weight; of weights that are known only by their
+        leading digits, the largest value with these digits.
     mass : float64 array of shape (n_bins,)
         The share of the weights in each bin; sums to 1.
     """
@@ -49,7 +49,7 @@ def adaptive_density(
     sample_weight : float64 array of shape (n,), optional
         Positive, in the order of `weights`.
     n_ranks : int, default 8192
-        The resolution.
+        Number of edges, at most.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def adaptive_density(
     return Density(edges, mass / mass.sum())
 
 
-@functools.lru_cache(maxsize=64)  # of many channels of one size, all the same
+@functools.lru_cache(maxsize=64)  # the many channels of a layer have one size
 def logit_ranks(n: int, n_ranks: int = N_RANKS) -> np.ndarray:
     """Ranks of n weights, evenly spaced in the logit of rank / n: 0 to n - 1, ascending; int64."""
     logit = np.linspace(-np.log(n), np.log(n), min(n_ranks, n))

@@ -21,7 +21,7 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
     Raises
     ------
     OSError
-        Where the folder cannot be written, naming the file and the reason.
+        If the folder cannot be written, naming the file and the reason.
     """
     path = Path(path)
     try:
@@ -51,28 +51,28 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 class FolderBusy(RuntimeError):
-    """Another run is writing to the folder."""
+    """Another process is writing to the folder."""
 
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep a second run out of the same folder; the system frees the lock of a killed one.
+    """Keep other processes out of a folder; a killed process loses its lock.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Made if it is not there.
+        Made if it is missing.
     wait : bool, default False
-        Until the other run has ended.
+        Wait until another process frees the folder, instead of raising FolderBusy.
 
     Raises
     ------
     FolderBusy
-        If there is another run, and nobody waits.
+        If another process has the folder and `wait` is False.
     OSError
         If the folder cannot be written, naming it and the reason.
     """
-    import fcntl  # of Linux and macOS: on other systems all else in this package still imports
+    import fcntl  # here, since Windows has no such module
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,9 @@ def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
             raise FolderBusy(
                 f"another run is writing to {os.path.relpath(folder)}: wait for it, or end it"
             ) from None
-        # A notebook's process inherits it, and keeps others out until it has ended, too.
+        # A notebook's process inherits the lock, and holds it if it outlives this one.
         os.set_inheritable(lock.fileno(), True)
         try:
             yield
         finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # for processes, too, that inherited it by chance
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also for processes that inherited the file by chance

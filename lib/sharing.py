@@ -307,7 +307,7 @@ class _Owner(NamedTuple):
 
 
 def _merged_config(model, n_clusters, layers, config, options):
-    """All options of a call as one config, whose names and types have been checked."""
+    """All options of a call as one config; its names and types are the model's."""
     config = SharingConfig({}) if config is None else config
     if n_clusters is not None:
         options = {"n_clusters": n_clusters, **options}
@@ -333,12 +333,12 @@ def _has_weight(module):
 
 
 def _kinds(module):
-    """Names of the types that a module has, but for those that every module has."""
+    """Names of a module's types, from its own up to the last before `nn.Module`."""
     return [kind.__name__ for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
 
 
 def _chosen(model, layers, config):
-    """Names of the layers to share, tied ones not yet added."""
+    """Names of the layers to share, without those that are only tied to one."""
     modules = dict(model.named_modules())
     if layers is None or isinstance(layers, Mapping):
         chosen = [
@@ -359,7 +359,7 @@ def _chosen(model, layers, config):
 
 
 def _groups(model, layers):
-    """By name of layer, the owners of its weight: itself, and the layers that are tied to it."""
+    """By name of layer, the owners of its weight: itself first, then what is tied to it."""
     modules = dict(model.named_modules())
     owners = {}
     for path, module in modules.items():
@@ -387,7 +387,7 @@ def _groups(model, layers):
 
 
 class _Settings(NamedTuple):
-    """What one weight is clustered with."""
+    """How one weight is clustered."""
 
     n_clusters: int
     channels: Channels | None
@@ -395,7 +395,10 @@ class _Settings(NamedTuple):
 
 
 def _settings(model, groups, chosen, config):
-    """By name of layer, its settings."""
+    """By name of layer, how its weight is clustered."""
+    for name, owners in groups.items():
+        if kept := [o.path for o in owners if config.names.get(o.path, {}) is None]:
+            raise ValueError(f"layer {name!r} is tied to {kept}: give None to all of them or none.")
     by_layer = {
         name: _options(model, [owner.path for owner in owners if owner.path in chosen], config)
         for name, owners in groups.items()
@@ -417,7 +420,7 @@ def _settings(model, groups, chosen, config):
 
 
 def _options(model, tied, config):
-    """Options of tied layers: of those among them that were given any by name, or of all."""
+    """The options that tied layers have in common; those given by name decide."""
     deciding = [name for name in tied if name in config.names] or tied
     first, *others = [config.of(name, model.get_submodule(name)) for name in deciding]
     for name, options in zip(deciding[1:], others, strict=True):
@@ -452,12 +455,12 @@ def _group_size(granularity, group_size):
 
 
 def output_axis(module: nn.Module, name: str = "a layer") -> int:
-    """Axis of a layer's weight that its output channels are.
+    """The axis of a layer's weight that indexes its output channels.
 
     Raises
     ------
     ValueError
-        For a transposed convolution in groups: none is.
+        For a transposed convolution in groups, which has no such axis.
     """
     if isinstance(module, TRANSPOSED) and module.groups > 1:
         raise ValueError(
@@ -497,7 +500,7 @@ def _cluster_all(weights, settings, progress):
 
 
 def _parts(name, weight, settings):
-    """What is clustered on its own, the weight or its groups of channels, each with its options."""
+    """The weight or its groups of channels, each with its options of `cluster`."""
     channels, options = settings.channels, settings.options
     if channels is None:
         return [(weight, options)]
@@ -515,13 +518,13 @@ def _parts(name, weight, settings):
 
 
 def _array(weight):
-    """The weight as a NumPy array where that shares its memory: hundreds of parts are cheaper."""
+    """The weight as a NumPy array if that needs no copy: splitting one is cheaper."""
     plain = not weight.is_cuda and weight.dtype in (torch.float32, torch.float64)
     return weight.detach().numpy() if plain else weight
 
 
 def _parametrize(model, owners, channels, results):
-    """Make the owners of one weight look it up in the same centers by the same labels."""
+    """Make all owners of one weight share its centers and labels."""
     labels, centers = results[0].labels, results[0].centers
     if channels and torch.is_tensor(labels):
         labels = torch.cat([result.labels for result in results], channels.axis)
@@ -534,9 +537,9 @@ def _parametrize(model, owners, channels, results):
 
 
 def install(model: nn.Module, parameter: str, shared: SharedWeight, centers: torch.Tensor) -> None:
-    """Make a weight of a model, and whatever is tied to it, look itself up in a codebook.
+    """Replace a weight, and what is tied to it, by codebook and labels, in place.
 
-    In place; for codebooks that did not come from `share_weights`.
+    For codebooks that do not come from `share_weights`.
 
     Parameters
     ----------
@@ -557,9 +560,9 @@ def install(model: nn.Module, parameter: str, shared: SharedWeight, centers: tor
 
 
 def shared_parameters(model: nn.Module) -> dict[str, parametrize.ParametrizationList]:
-    """By name of the weight that it computes, the parametrization of every shared parameter.
+    """The parametrization of every shared weight, by the weight's name.
 
-    Of tied weights all names are there, with one `original`.
+    Tied weights are listed under all their names; their `original` is one parameter.
 
     Raises
     ------
@@ -578,7 +581,7 @@ def shared_parameters(model: nn.Module) -> dict[str, parametrize.Parametrization
 
 
 def weight_of(model: nn.Module, name: str) -> torch.Tensor:
-    """The weight of a name, as it computes; detached."""
+    """A weight by its name, as the model computes it; detached."""
     layer, _, attribute = name.rpartition(".")
     return getattr(model.get_submodule(layer), attribute).detach()
 
@@ -588,10 +591,10 @@ def _install(model, owners, shared, centers):
     parameter = getattr(*first)
     parameter.grad = None  # of the weights
     for module, attribute in tied:
-        # Parametrizing overwrites the parameter: give it another until both are done.
+        # Parametrizing overwrites the parameter: use a copy until both are done.
         setattr(module, attribute, nn.Parameter(parameter.detach().clone()))
-    # Torch asks for the codebook of the weights, which is known: computing it takes twice as long
-    # as clustering did, and many times the memory.
+    # torch gets the codebook by `right_inverse`, which would take twice as long as clustering did,
+    # and many times the memory. The codebook is known.
     known = centers.detach().to(parameter)
     shared.right_inverse = lambda weight: known.clone()
     try:
@@ -613,7 +616,7 @@ def _refuse_pickling(module):
 
 
 def _own_class(module):
-    """Separate a parametrized module's class from its copies', which torch would edit with it."""
+    """Give a parametrized module a class of its own: copies share it, and torch edits classes."""
     if parametrize.is_parametrized(module):
         kind = type(module)
         module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))

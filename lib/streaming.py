@@ -1,4 +1,4 @@
-"""Files of weights that may be larger than memory, clustered tensor by tensor."""
+"""Cluster the tensors of a file that may be larger than memory."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from .clustering import Clustering, check_n_clusters, cluster
 
-FLOATS = {  # by safetensors' names, what can be clustered
+FLOATS = {  # by safetensors' names, the dtypes that can be clustered
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F32": torch.float32,
@@ -33,20 +33,20 @@ def cluster_file(
 ) -> Iterator[tuple[str, Clustering]]:
     """Cluster the tensors of a safetensors file, one after another.
 
-    Only one tensor is worked on at a time, its weights mapped from the file. Its labels, what
-    clustering takes and the result before, if the caller keeps no others, are together less than
-    twice the largest tensor.
+    Only one tensor is worked on at a time, its weights mapped from the file. Its labels, the memory
+    that clustering needs and the previous result together take less than twice the largest tensor,
+    if the caller keeps no other results.
 
     Parameters
     ----------
     path : path-like
     n_clusters : int
-        Centers of each tensor.
+        Number of centers of each tensor.
     names : sequence of str, optional
-        By default every floating-point tensor of `at_least` so many dimensions.
+        By default every floating-point tensor of at least `at_least` dimensions.
     at_least : int, default 2
     progress : callable, default iter
-        Wraps the names.
+        Wraps the names, to show progress: `tqdm`, for example.
     **options
         Passed to `cluster`.
 
@@ -57,8 +57,8 @@ def cluster_file(
     Raises
     ------
     ValueError
-        If the file is none of safetensors, lacks a name, or a tensor cannot be clustered; with the
-        tensor's name.
+        If the file is not in the safetensors format, lacks a name, or a tensor cannot be clustered;
+        the message has the tensor's name.
 
     Examples
     --------

@@ -572,6 +572,12 @@ class TestOptionsByLayer:
         different = {"embedding": {"n_clusters": 7}, "head": {"n_clusters": 8}}
         with pytest.raises(ValueError, match="'embedding' and 'head' are tied, but have different"):
             lib.share_weights(model, 4, layers=different)
+        with pytest.raises(ValueError, match=r"'head' is tied to \['embedding'\]: give None"):
+            lib.share_weights(model, 4, layers={"embedding": None})
+        both = {"embedding": None, "head": None}
+        assert [layer.name for layer in lib.share_weights(model, 4, layers=both).layers] == [
+            "inner"
+        ]
         equal = {"embedding": {"n_clusters": 7}, "head": {"n_clusters": 7}}
         assert lib.share_weights(model, 4, layers=equal).layers[0].n_clusters == 7
 

@@ -1,4 +1,4 @@
-"""From codebooks to a small file: cells, corrections, retraining, allocation, labels as bytes."""
+"""From shared weights to small files: cells, calibration, retraining, allocation, file formats."""
 
 from .allocation import frontier, offers
 from .coreml import audit_coreml, export_coreml

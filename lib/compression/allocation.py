@@ -1,8 +1,8 @@
-"""How many centers each layer gets: the paper's "automatically chooses", from their distributions.
+"""How many centers each layer gets, chosen by the distribution of its weights.
 
-Every layer offers numbers of centers, each with a size and a distortion. The best choice of all
-layers under a budget is a knapsack with one item from each group; it is solved exactly, by merging
-the layers' offers one after another and keeping only what nothing smaller beats.
+Every layer offers numbers of centers, each with a size and a distortion. Choosing one offer a layer
+under a budget of bytes is a multiple-choice knapsack problem. It is solved exactly: the offers of
+one layer after another are merged, and only the Pareto-optimal combinations are kept.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ MAX_CLUSTERS = 256
 
 @dataclass(frozen=True, eq=False)
 class Offers:
-    """What one layer can be had for.
+    """Numbers of centers for one layer, with their sizes and distortions.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Offers:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """Every allocation that no smaller one equals: sizes ascending, distortions descending.
+    """The Pareto-optimal allocations: sizes ascending, distortions descending.
 
     Attributes
     ----------
@@ -53,7 +53,12 @@ class Frontier:
     layers: tuple
 
     def within(self, budget: float) -> dict[str, int]:
-        """Number of centers by layer, of the least distortion within a budget of bytes.
+        """The allocation of least distortion within a budget of bytes.
+
+        Returns
+        -------
+        dict of str to int
+            Number of centers by layer.
 
         Raises
         ------
@@ -67,24 +72,29 @@ class Frontier:
     def smallest(
         self, accepted: Callable[[dict[str, int]], bool], tol: float = 0.0
     ) -> dict[str, int]:
-        """The same of the smallest allocation that is accepted, by bisection.
+        """The smallest allocation that is accepted, found by bisection.
 
         Parameters
         ----------
         accepted : callable
-            Tells of an allocation whether it is good enough: by its measured accuracy, say. Taken
-            to stay true from some size on.
+            Whether an allocation is good enough, for example by its measured accuracy. Every
+            allocation larger than an accepted one is assumed to be accepted.
         tol : float, default 0.0
-            A size within this share of the smallest will do.
+            The size may exceed the smallest accepted one by this share.
+
+        Returns
+        -------
+        dict of str to int
+            Number of centers by layer.
 
         Raises
         ------
         ValueError
-            If even the largest allocation is not.
+            If the largest allocation is not accepted.
         """
         low, high = -1, len(self.sizes) - 1
         if not accepted(self.allocation(high)):
-            raise ValueError("not even the largest allocation is accepted.")
+            raise ValueError("even the largest allocation is not accepted: offer more centers.")
         while high - low > 1 and self.sizes[high] > (1 + tol) * self.sizes[max(low, 0)]:
             middle = (low + high) // 2
             if accepted(self.allocation(middle)):
@@ -94,7 +104,7 @@ class Frontier:
         return self.allocation(high)
 
     def allocation(self, place: int) -> dict[str, int]:
-        """Number of centers by layer of one point."""
+        """Number of centers by layer, of the allocation at a place in `sizes`."""
         return dict(zip(self.layers, self.n_clusters[place].tolist(), strict=True))
 
 
@@ -105,17 +115,19 @@ def offers(
     max_clusters: int = MAX_CLUSTERS,
     scale: float = 1.0,
 ) -> Offers:
-    """What a layer's weights can be had for, with packed labels and float32 centers.
+    """Size and distortion of a layer at every number of centers.
+
+    Sizes are those of packed labels and float32 centers; distortions are the least possible.
 
     Parameters
     ----------
     weights : NumPy array, torch tensor or Prepared
     sample_weight : array of the weights' shape, optional
-        With it the distortion is the weighted squared error.
+        Makes the distortion a weighted squared error.
     max_clusters : int, default 256
-        Numbers from 2 to this are offered; 1 where all weights are equal.
+        Numbers from 2 to this one are offered, or 1 if all weights are equal.
     scale : float, default 1.0
-        Factor of the distortion: what a squared error in this layer costs beside others.
+        Factor of the distortion: how much a squared error in this layer counts.
 
     Returns
     -------
@@ -140,7 +152,7 @@ def offers(
 
 
 def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
-    """Merge the layers' offers.
+    """The Pareto-optimal allocations of several layers.
 
     Parameters
     ----------
@@ -152,7 +164,7 @@ def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
 
     Notes
     -----
-    Exact: an allocation that is beaten on some layers is beaten on all of them together.
+    Exact: a dominated combination of some layers stays dominated with any choice for the others.
 
     Examples
     --------
@@ -179,7 +191,7 @@ def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
 
 
 def _undominated(sizes, distortions):
-    """Places of the points that no smaller or equal one equals, by size."""
+    """Indices of the Pareto-optimal points, by ascending size."""
     order = np.lexsort([distortions, sizes])
     least = np.minimum.accumulate(distortions[order])
     first = np.append(True, least[1:] < least[:-1])

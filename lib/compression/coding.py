@@ -1,7 +1,7 @@
-"""Labels as bytes: packed at a fixed number of bits, or entropy-coded, whichever is smaller.
+"""Labels as bytes: packed at a fixed number of bits or entropy-coded, whichever is smaller.
 
 The entropy coder is constriction's (Bamler 2022, arXiv 2201.01741): asymmetric numeral systems with
-one categorical model a layer, whose probabilities are the counts that are stored beside it.
+one categorical model a layer. Its probabilities come from the counts stored beside the labels.
 """
 
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-CHUNK = 1 << 22  # labels that are handed to the coder at once, as int32
+CHUNK = 1 << 22  # labels that are converted to int32 for the coder at once
 
 
 class Code(NamedTuple):
@@ -19,7 +19,7 @@ class Code(NamedTuple):
     ----------
     data : uint8 array (packed) or uint32 array (entropy-coded)
     counts : uint32 array of shape (n_symbols,), or None
-        How often each label occurs, if they are entropy-coded.
+        How often each label occurs; None for packed labels.
     """
 
     data: np.ndarray
@@ -27,7 +27,7 @@ class Code(NamedTuple):
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of both."""
+        """Bytes of labels and counts."""
         return self.data.nbytes + (0 if self.counts is None else self.counts.nbytes)
 
 
@@ -42,20 +42,20 @@ def packed_bytes(n_labels: int, n_symbols: int) -> int:
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Entropy of labels that occur so often, in bits a label."""
+    """Entropy of labels with these counts, in bits a label."""
     shares = np.asarray(counts, np.float64)
     shares = shares[shares > 0] / shares.sum()
     return float(-(shares * np.log2(shares)).sum()) + 0.0
 
 
 def encode(labels: np.ndarray, n_symbols: int) -> Code:
-    """Labels as bytes, the smaller way.
+    """Labels as bytes: packed or entropy-coded, whichever is smaller.
 
     Parameters
     ----------
     labels : unsigned integer array of shape (n,)
     n_symbols : int
-        Of 1 to 65,536; every label is below.
+        1 to 65,536; every label is smaller.
 
     Returns
     -------
@@ -76,7 +76,8 @@ def decode(code: Code, n_labels: int, n_symbols: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it cannot be a code of so many labels. Nothing large is allocated before that is clear.
+        If the code is not one of `n_labels` labels. This is checked before anything large is
+        allocated.
     """
     dtype = np.uint8 if n_symbols <= 256 else np.uint16
     if code.counts is None:
@@ -89,7 +90,7 @@ def decode(code: Code, n_labels: int, n_symbols: int) -> np.ndarray:
     else:
         counts = code.counts
         if counts.shape != (n_symbols,) or not counts.all() or counts.sum() != n_labels:
-            raise ValueError(f"the labels' counts do not fit {n_labels} of {n_symbols} symbols.")
+            raise ValueError(f"the counts do not match {n_labels} labels of {n_symbols} symbols.")
         labels = _ans_decode(code.data, counts, dtype)
     if labels.max(initial=0) >= n_symbols:
         raise ValueError(f"label {labels.max()} is beyond the codebook of {n_symbols} centers.")
@@ -113,7 +114,7 @@ def unpack(packed: np.ndarray, bits: int, n_labels: int, dtype: Any = np.uint8) 
 
 def _ans_encode(labels, counts):
     coder, model = _coder(counts)
-    for start in reversed(range(0, len(labels), CHUNK)):  # it works as a stack
+    for start in reversed(range(0, len(labels), CHUNK)):  # last in, first out
         coder.encode_reverse(labels[start : start + CHUNK].astype(np.int32), model)
     return coder.get_compressed()
 
@@ -126,7 +127,7 @@ def _ans_decode(words, counts, dtype):
         part = labels[start : start + CHUNK]
         part[:] = coder.decode(model, len(part))
     if not coder.is_empty():
-        raise ValueError("the entropy-coded labels have more bits than labels.")
+        raise ValueError("bits are left over after decoding all labels.")
     return labels
 
 

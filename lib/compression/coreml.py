@@ -1,6 +1,6 @@
 """Export to Core ML with each shared weight as a lookup table, and an audit of what was exported.
 
-A package can be written on any system, but only Apple's run it: what it computes was not tested.
+Any system can write a package, but only Apple's can run one: what it computes was not tested.
 """
 
 import copy
@@ -19,24 +19,23 @@ from ..sharing import plain_weights, shared_parameters, weight_of
 from .coding import n_bits
 from .exporting import audited, exportable, package
 
-WIDTHS = (1, 2, 3, 4, 6, 8)  # bits that an index of Core ML may have
+WIDTHS = (1, 2, 3, 4, 6, 8)  # bits of an index in Core ML
 
 
 def export_coreml(model: nn.Module, path: str | os.PathLike, example: torch.Tensor) -> int:
     """Write a model whose layers share weights as a Core ML package that stays small.
 
-    Weights stay float32, for iOS 18, macOS 15 and later. Factors of channels make a table of each
-    channel, since Core ML scales tables and not what is looked up.
+    Weights stay float32, for iOS 18, macOS 15 and later.
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, on the CPU; float32 weights with at most 256 centers, in one codebook a
-        layer. Not modified.
+        In evaluation mode, on the CPU, with float32 weights and one codebook of at most 256 centers
+        a layer. Not modified.
     path : path-like
-        A folder that ends in ``.mlpackage``; one that is there is replaced.
+        A folder that ends in ``.mlpackage``; an existing one is replaced.
     example : torch.Tensor
-        An input; the package takes inputs of its shape.
+        An input. The package accepts inputs of this shape.
 
     Returns
     -------
@@ -91,13 +90,13 @@ def export_coreml(model: nn.Module, path: str | os.PathLike, example: torch.Tens
 
 
 def audit_coreml(path: str | os.PathLike, model: nn.Module) -> list[dict[str, Any]]:
-    """What coremltools makes of an exported package's weights, beside the model's.
+    """Compare the weights that coremltools reads from an exported package with the model's.
 
     Parameters
     ----------
     path : path-like
     model : nn.Module
-        That was exported.
+        The model that was exported.
 
     Returns
     -------
@@ -162,11 +161,11 @@ def _look_up(block, called, name, found, weight):
 
 
 def _name(i):
-    """Of a program's i-th shared weight; the converter rewrites names with dots."""
+    """Name of a program's i-th shared weight: the converter would rewrite names with dots."""
     return f"shared_weight_{i}"
 
 
 def _coremltools():
-    """coremltools, which takes seconds to import, without its remarks on other packages."""
+    """coremltools, without its warnings about versions of other packages."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     return package("coremltools")

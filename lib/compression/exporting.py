@@ -10,7 +10,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ..sharing import shared_parameters, weight_of
 
-MOST_CENTERS = 256  # whose labels a byte holds
+MOST_CENTERS = 256  # their labels fit into a byte
 
 
 def package(name: str) -> Any:
@@ -28,24 +28,26 @@ def package(name: str) -> Any:
 
 
 def exportable(model: nn.Module) -> dict[str, ParametrizationList]:
-    """As `shared_parameters`, of a model that can be exported as codebooks and labels.
+    """The `shared_parameters` of a model, if codebooks and labels can be exported.
 
     Raises
     ------
     ValueError
-        If no layer shares weights, or one has several codebooks or more than 256 centers.
+        If no layer shares weights, or a layer has several codebooks or more than 256 centers.
     """
     shared = shared_parameters(model)
     for name, found in shared.items():
         if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
-            raise ValueError(f"{name}: one codebook of at most {MOST_CENTERS} centers a layer.")
+            raise ValueError(
+                f"{name}: exports need one codebook of at most {MOST_CENTERS} centers a layer."
+            )
     return shared
 
 
 def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, Any]]:
-    """A row for each shared weight: what an exported file makes of it, beside the model.
+    """Compare each shared weight in an exported file with the model's.
 
-    Exporters are known to skip layers and to rescale weights without a word.
+    Exporters are known to skip layers and to rescale weights silently.
 
     Parameters
     ----------
@@ -56,8 +58,8 @@ def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, 
     Returns
     -------
     list of dict
-        Its layer's name, the distinct values that it has in the file and in the model, and whether
-        the weights are equal bit by bit.
+        For each weight ``layer``; ``values_in_file`` and ``values_in_model``, the numbers of
+        distinct values; and ``equal``, whether the weights are equal bit by bit.
     """
     rows = []
     for name, theirs in zip(shared_parameters(model), exported, strict=True):

@@ -1,15 +1,15 @@
-"""A compressed model as one safetensors file: codebooks, coded labels, and all else as it is.
+"""A compressed model as one safetensors file: codebooks, coded labels, and all other tensors.
 
-A weight that is computed from a codebook (`lib.share_weights`) is kept as
+A shared weight (`lib.share_weights`) is stored as
 
     <name>:centers   the used centers, in float16 where that changes none of them
     <name>:labels    uint8, packed at ceil(log2 k) bits each; or uint32, entropy-coded
     <name>:counts    uint32, how often each label occurs; only with entropy-coded labels
-    <name>:scale     the channels' factors, where there are any
+    <name>:scale     the channels' factors, if there are any
 
-and everything else under its own name. The header's metadata says which version of this layout it
-is, each weight's shape, dtype and channels, which tensors are one, and holds a checksum of every
-tensor and of itself. Nothing is ever unpickled.
+and every other tensor under its own name. The header's metadata holds the version of this layout,
+each weight's shape, dtype and channels, which tensors are tied, and a checksum of every tensor and
+of itself. Nothing is unpickled.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
     path : path-like
         Written whole or not at all.
     rest : {"exact", "float16"}, default "exact"
-        How floating-point tensors that are not clustered are kept: biases, normalization.
+        How to store the floating-point tensors that are not shared: biases, normalization.
     about : str, default ""
         Kept in the header, such as the name of the model, which the command line reads.
 
@@ -94,7 +94,7 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
     Raises
     ------
     ValueError
-        If no layer shares weights, `rest` is unknown, or float16 cannot hold what it shall.
+        If no layer shares weights, `rest` is unknown, or a tensor overflows float16.
     OSError
         If the file cannot be written.
 
@@ -152,11 +152,10 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
     ----------
     path : path-like
     model : nn.Module
-        Its tensors' names, shapes and dtypes must be those of the saved one. On an error it is left
-        as it was.
+        With the names, shapes and dtypes of the saved model. On an error it is left as it was.
     shared : bool, default False
-        Leave the layers computing from codebook and labels, which then train; otherwise they get
-        plain weights. Either way these equal the saved ones bit by bit.
+        Whether the layers go on computing from codebook and labels, and can be trained so;
+        otherwise they get plain weights. Either way the weights equal the saved ones bit by bit.
 
     Returns
     -------
@@ -205,7 +204,7 @@ def _unwrapped(model):
 
 
 def describe(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """What a file holds: rows of the size table. Every tensor is compared with its checksum.
+    """Sizes of what a file holds, layer by layer. Every tensor is compared with its checksum.
 
     Parameters
     ----------
@@ -261,7 +260,7 @@ def _total(name, rows):
 
 
 def size_table(path: str | os.PathLike) -> str:
-    """What `describe` says, as a table of plain text.
+    """The rows of `describe` as a table of plain text.
 
     Examples
     --------
@@ -276,7 +275,7 @@ def size_table(path: str | os.PathLike) -> str:
 
 
 def about(path: str | os.PathLike) -> str:
-    """What was said at `save` of a file.
+    """The text that `save` was given for a file's header.
 
     Examples
     --------
@@ -296,7 +295,7 @@ def about(path: str | os.PathLike) -> str:
 
 
 def _coded(found):
-    """Tensors of one shared weight, and what the header says of it."""
+    """Tensors of one shared weight, and its entry in the header."""
     shared, centers = found[0], found.original.detach().cpu()
     labels, channels = shared.labels.cpu(), shared.channels
     flat = labels.numpy().reshape(-1)
@@ -325,7 +324,7 @@ def _coded(found):
 
 
 def _smallest(tensor):
-    """In float16 where that loses nothing."""
+    """The tensor in float16 if that changes no value."""
     half = tensor.half()
     return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
 
@@ -339,7 +338,7 @@ def _half(name, tensor):
 
 
 def _others(model):
-    """The state that is not of shared weights, by name."""
+    """By name, the tensors of the state that do not belong to shared weights."""
     shared = {
         f"{path}.parametrizations.{attribute}.".removeprefix(".")
         for path, attribute in (name.rpartition(".")[::2] for name in shared_parameters(model))
@@ -352,7 +351,7 @@ def _others(model):
 
 
 def _identity(tensor):
-    """Equal for tensors that are the same memory."""
+    """A key that is equal for tensors in the same memory."""
     if tensor.numel() == 0:
         return id(tensor)
     return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
@@ -363,7 +362,7 @@ def _digest(data):
 
 
 def _checksum(name, tensor):
-    """Of a tensor's name, dtype, shape and bytes."""
+    """Checksum of a tensor's name, dtype, shape and bytes."""
     kind = json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode()
     return _digest(kind + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
 
@@ -373,7 +372,7 @@ def _checksum(name, tensor):
 
 @contextlib.contextmanager
 def _opened(path):
-    """A `_File` whose header has been checked; whatever is wrong with it is a `FileError`."""
+    """A `_File` whose header has been checked; every fault of the file is a `FileError`."""
     try:
         with safe_open(path, "pt") as file:
             yield _File(path, file)
@@ -476,7 +475,7 @@ class _File:
 
 
 def _check_layer(path, name, layer):
-    """Refuse what a header may say of a layer and `save` would not have."""
+    """Raise FileError for an entry of the header that `save` cannot have written."""
     shape, channels = layer["shape"], layer.get("channels", [0, 1])
     sound = (
         isinstance(shape, list)
@@ -492,16 +491,16 @@ def _check_layer(path, name, layer):
         and type(layer.get("fixed", 0)) is int
     )
     if not sound:
-        raise FileError(f"{path}: the header says of {name} what cannot be: {layer}.")
+        raise FileError(f"{path}: the header's entry for {name} is impossible: {layer}.")
 
 
 def _check_fit(file, model, ours):
-    """The file has what the model has, of the same shapes and ties, and nothing else."""
+    """Raise FileError unless file and model have the same names, shapes and ties."""
     has = {*file.layers, *file.plain, *file.same}
     if has != set(ours):
         raise FileError(
             f"{file.path} does not fit the model: it lacks {sorted(set(ours) - has)} "
-            f"and has besides {sorted(has - set(ours))}."
+            f"and has {sorted(has - set(ours))}, which the model lacks."
         )
     if not set(file.same.values()) <= {*file.layers, *file.plain}:
         raise FileError(f"{file.path} is damaged: it names tensors that it does not have.")
@@ -527,7 +526,7 @@ def _check_fit(file, model, ours):
 
 
 def _check_dtypes(file, plain, ours):
-    """Tensors that are not clustered are of the model's dtypes, or were kept in float16."""
+    """Raise FileError unless other tensors have the model's dtypes, or float16."""
     for name, tensor in ours.items():
         found = plain.get(file.same.get(name, name), tensor).dtype
         half = found == torch.float16 and tensor.is_floating_point()

@@ -1,9 +1,9 @@
 """Export to ONNX with packed labels and a codebook, and an audit of what was exported.
 
-Each shared weight's initializer is replaced by what computes it: labels as bit planes, of which
-each byte holds one bit of eight labels, so that a label takes exactly ceil(log2 k) bits at any k;
-their bits put together again; and a lookup in the codebook. A runtime folds this into plain weights
-when it loads the file.
+Each shared weight's initializer is replaced by nodes that compute it. The labels are stored as bit
+planes: a byte of a plane holds one bit of eight labels, so that a label takes exactly ceil(log2 k)
+bits for any k. The nodes join the bits and look the labels up in the codebook. A runtime folds
+these nodes into plain weights when it loads the file.
 """
 
 import copy
@@ -29,12 +29,12 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, on the CPU; float32 weights with at most 256 centers, in one codebook a
-        layer. Not modified.
+        In evaluation mode, on the CPU, with float32 weights and one codebook of at most 256 centers
+        a layer. Not modified.
     path : path-like
         Written whole or not at all.
     example : torch.Tensor
-        An input; the size of its first axis is left open in the file.
+        An input. The exported file accepts any size of its first axis.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor
     Raises
     ------
     ValueError
-        If a layer cannot be exported as codebook and labels, or the exporter changed its weight.
+        If a layer has several codebooks or more centers, or torch's exporter changed its weight.
 
     Examples
     --------
@@ -62,11 +62,11 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor
     nodes = []
     for name, found in shared.items():
         if name not in weights:
-            raise ValueError(f"{name}: the exporter left no initializer of this name.")
+            raise ValueError(f"{name}: torch's exporter made no initializer of this name.")
         tensor = weights[name]
         plain = weight_of(model, name).numpy()
         if not np.array_equal(onnx.numpy_helper.to_array(tensor), plain):
-            raise ValueError(f"{name}: the exporter changed the weight.")
+            raise ValueError(f"{name}: torch's exporter changed the weight.")
         proto.graph.initializer.remove(tensor)
         more, constants = _computed(name, found)
         nodes += more
@@ -80,13 +80,13 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor
 
 
 def audit(path: str | os.PathLike, model: nn.Module, inputs: torch.Tensor) -> dict[str, Any]:
-    """What a runtime makes of an exported file, beside the model.
+    """Compare what a runtime computes from an exported file with the model.
 
     Parameters
     ----------
     path : path-like
     model : nn.Module
-        That was exported.
+        The model that was exported.
     inputs : float32 tensor of shape (n, ...)
 
     Returns
@@ -127,7 +127,7 @@ def audit(path: str | os.PathLike, model: nn.Module, inputs: torch.Tensor) -> di
 
 
 def run_onnx(path: str | os.PathLike, inputs: torch.Tensor, batch_size: int = 100) -> torch.Tensor:
-    """Scores that onnxruntime computes from a file; float32 tensor of shape (n, classes)."""
+    """Outputs that onnxruntime computes from a file; float32 tensor of shape (n, classes)."""
     session = package("onnxruntime").InferenceSession(str(path))
     name = session.get_inputs()[0].name
     parts = [session.run(None, {name: part.numpy()})[0] for part in inputs.split(batch_size)]

@@ -1,4 +1,4 @@
-"""Pruning by magnitude, and cells whose zero stays exactly zero."""
+"""Pruning by magnitude: cells of which one has the center 0, exactly."""
 
 import numpy as np
 
@@ -8,28 +8,28 @@ from .entropy import Cells, as_prepared, cells_between
 
 
 def pruned_cells(weights: Array | Prepared, sparsity: float, n_clusters: int) -> Cells:
-    """The smallest weights in a cell whose center is 0, the others clustered on both sides of it.
+    """Cells that prune the smallest weights to 0 and cluster the others, on both sides of 0.
 
     Parameters
     ----------
     weights : NumPy array, torch tensor or Prepared
     sparsity : float
-        Share of the weights, at least, that become 0; in [0, 1). Magnitude pruning as in Han et al.
+        At least this share of the weights becomes 0; in [0, 1). Magnitude pruning as in Han et al.
         (2015).
     n_clusters : int
-        Centers, that of 0 among them; at least 2. The two sides share the others so that the
-        inertia is least.
+        Number of centers, 0 included; at least 2. The others are divided between the two sides so
+        that the inertia is least.
 
     Returns
     -------
     Cells
-        Without a center at 0 if nothing was to be pruned and no weight is 0.
+        Without a center at 0 if the sparsity is 0 and no weight is 0.
 
     Raises
     ------
     ValueError
-        For a sparsity out of its range, too few centers (at least 2, or 3 if weights of both signs
-        stay), and weights prepared with a `sample_weight`: magnitudes alone decide here.
+        If the sparsity is out of range, there are fewer than 2 centers (3 if weights of both signs
+        remain), or the weights were prepared with a `sample_weight`, which pruning would ignore.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def pruned_cells(weights: Array | Prepared, sparsity: float, n_clusters: int) ->
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity={sparsity} must be at least 0 and below 1.")
     if n_clusters < 2:
-        raise ValueError(f"n_clusters={n_clusters} must be at least 2: one is that of 0.")
+        raise ValueError(f"n_clusters={n_clusters} must be at least 2: one center is 0.")
     prepared = as_prepared(weights)
     if prepared.ordered.sample_weight is not None:
         raise ValueError("the weights were prepared with a sample_weight: prepare them without.")
@@ -70,7 +70,7 @@ def _largest_pruned(values, sparsity):
 
 
 def _shares(sides, n_centers):
-    """Centers of the two sides that make the inertia least together."""
+    """Numbers of centers below and above 0 whose inertia together is least."""
     curves = [_curve(side, n_centers) for side in sides]
     choices = [
         (curves[0][first] + curves[1][second], first, second)
@@ -85,14 +85,14 @@ def _shares(sides, n_centers):
 
 
 def _curve(side, n_centers):
-    """Least inertia of one side by number of centers, from 0."""
+    """Least inertia of one side with 0, 1, 2, ... centers."""
     if side is None:
         return [0.0]
     return [np.inf, *inertia_curve(side.ordered, n_centers)]
 
 
 def _cuts(side, n_clusters):
-    """Between the best centers of one side."""
+    """Cuts halfway between the best centers of one side."""
     if side is None or n_clusters == 0:
         return []
     centers = np.unique(side.cluster(n_clusters, init="optimal", labels=False).centers)

@@ -1,10 +1,10 @@
 """Training a network whose weights stay shared.
 
-Two ways. `train_centers` moves the centers and leaves the labels (Han, Mao and Dally 2016, section
-3.3): the gradient of a center is the sum of the gradients of its weights. `train_through` keeps
-float weights behind the shared ones, applies to them the gradients of the weights that they round
-to (straight through: Courbariaux, Bengio and David 2015; Yin et al. 2019), and chooses cells and
-labels anew every few steps.
+There are two ways. `train_centers` moves the centers and keeps the labels (Han, Mao and Dally 2016,
+section 3.3): the gradient of a center is the sum of the gradients of its weights. `train_through`
+keeps a latent float weight for each shared one. The network computes with the shared weights; their
+gradients move the latent ones (straight-through estimation: Courbariaux, Bengio and David 2015; Yin
+et al. 2019). Every few steps cells and labels are chosen again from the latent weights.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,25 +37,26 @@ def train_centers(
     progress: Callable = iter,
     after_epoch: Callable[[int, float], Any] | None = None,
 ) -> nn.Module:
-    """Train the centers of a model's shared layers, and nothing else, in place.
+    """Train only the centers of a model's shared layers, in place.
 
     Parameters
     ----------
     model : nn.Module
-        With shared layers; returns class scores. A center given as fixed stays.
+        With shared layers; returns class scores. Fixed centers, such as the zero of pruned weights,
+        do not move.
     features : tensor of shape (n, ...)
         Inputs of the model.
     labels : int64 tensor of shape (n,)
     epochs : int, default 1
     batch_size : int, default 128
     rate : float, default 0.01
-        Of Adam, for the centers in units of each codebook's spread (the standard deviation of its
-        weights), since a center moves with the sum of a million gradients in one layer and of ten
-        thousand in another. Linear to 0.
+        Adam's learning rate, in units of the standard deviation of each layer's weights: the
+        gradient of a center sums a million weights in one layer and ten thousand in another. It
+        falls linearly to 0.
     seed : int, default 0
-        Of the order and of dropout.
+        For the order of the inputs and for dropout.
     dtype : torch.dtype, default torch.float32
-        Of the passes: with torch.bfloat16 they run under autocast.
+        Of forward and backward passes: torch.bfloat16 runs them under autocast.
     progress : callable, default iter
         Wraps the steps of an epoch.
     after_epoch : callable, optional
@@ -111,18 +112,18 @@ def train_through(
     progress: Callable = iter,
     after_epoch: Callable[[int, float], Any] | None = None,
 ) -> nn.Module:
-    """Train the weights behind shared ones.
+    """Train the latent weights that shared ones are rounded from.
 
     Parameters
     ----------
     model : nn.Module
-        With plain weights, which are the start; in place.
+        With plain weights, from which training starts. Modified in place.
     cells_of : callable
-        From the name of a layer and its `Prepared` weights to the `Cells` that it shall have; or
-        None, for a layer that stays plain and does not train. Asked every `refit_every` steps, and
-        after each epoch. The biases of the other layers train too.
+        From the name of a layer and its `Prepared` weights to its `Cells`, or to None for a layer
+        that stays plain and does not train. It is called every `refit_every` steps and after each
+        epoch. The biases of the layers that train are trained too.
     rate : float, default 0.01
-        Of SGD, after 10 steps of warm-up; linear to 0.
+        Learning rate of SGD; it rises for 10 steps and then falls linearly to 0.
     momentum : float, default 0.9
         Of SGD.
     refit_every : int, default 20
@@ -150,16 +151,16 @@ def train_through(
     >>> len(model[0].weight.unique()) < 16
     True
     """
-    behind = _Behind(model, cells_of, refit_every)
+    latent_weights = _LatentWeights(model, cells_of, refit_every)
     biases = [
         layer.bias
-        for layer in (model.get_submodule(name) for name in behind.latent)
+        for layer in (model.get_submodule(name) for name in latent_weights.latent)
         if layer.bias is not None
     ]
-    optimizer = torch.optim.SGD([*behind.latent.values(), *biases], rate, momentum=momentum)
+    optimizer = torch.optim.SGD([*latent_weights.latent.values(), *biases], rate, momentum=momentum)
     settings = (epochs, batch_size, seed, dtype, progress, after_epoch)
-    _train(model, optimizer, features, labels, *settings, behind)
-    return behind.install()
+    _train(model, optimizer, features, labels, *settings, latent_weights)
+    return latent_weights.install()
 
 
 def train_plain(
@@ -176,14 +177,14 @@ def train_plain(
     dtype: torch.dtype = torch.float32,
     progress: Callable = iter,
 ) -> nn.Module:
-    """Train a model that shares nothing just as `train_through` does, to compare it with.
+    """Train a plain model with the steps of `train_through`, as a baseline for it.
 
     Parameters
     ----------
     model : nn.Module
-        In place.
-    parameters : sequence of nn.Parameter
-        Of the model; the others stay.
+        Modified in place.
+    parameters : iterable of nn.Parameter
+        Those of the model that are trained.
     features, labels, epochs, batch_size, rate, momentum, seed, dtype, progress
         As of `train_through`.
 
@@ -208,8 +209,8 @@ def train_plain(
     )
 
 
-class _Behind:
-    """Float weights behind the shared ones that a model computes with."""
+class _LatentWeights:
+    """The float weights that a model's shared weights are rounded from."""
 
     def __init__(self, model, cells_of, refit_every):
         self.model, self.cells_of, self.refit_every = model, cells_of, refit_every
@@ -220,33 +221,35 @@ class _Behind:
                 cells = cells_of(name, Prepared(module.weight))
                 if cells is not None:
                     if (first := seen.setdefault(module.weight, name)) != name:
-                        raise ValueError(f"{first} and {name} have one weight: give one of them.")
+                        raise ValueError(
+                            f"{first} and {name} are tied: return cells for one of them."
+                        )
                     self.cells[name] = cells
                     self.latent[name] = nn.Parameter(module.weight.detach().clone())
         if not self.latent:
-            raise ValueError("cells_of gave no layer any cells: there is nothing to train.")
+            raise ValueError("cells_of returned no cells for any layer: there is nothing to train.")
 
     def before(self):
-        """Before a step: cells anew where it is time, and the shared weights into the model."""
+        """Before a step: put the shared weights into the model, of new cells every few steps."""
         if self.step > 0 and self.step % self.refit_every == 0:
             self.refit()
         self.step += 1
         self.show()
 
     def show(self):
-        """Give the model the shared weights."""
+        """Put the shared weights into the model."""
         for name, latent in self.latent.items():
             weight = self.model.get_submodule(name).weight
             weight.data.copy_(self._rounded(name, latent.detach()))
 
     def after(self):
-        """Hand the gradients of the shared weights to those behind."""
+        """After a backward pass: give the shared weights' gradients to the latent ones."""
         for name, latent in self.latent.items():
             weight = self.model.get_submodule(name).weight
             latent.grad, weight.grad = weight.grad, None
 
     def refit(self):
-        """Choose the cells anew."""
+        """Choose the cells again."""
         for name, latent in self.latent.items():
             self.cells[name] = self.cells_of(name, Prepared(latent))
 
@@ -267,12 +270,12 @@ class _Behind:
 
 
 def half_centers(cells: Cells) -> np.ndarray:
-    """The centers as the file will have them: float32 values that float16 holds.
+    """The centers as a file stores them: float32 values that float16 represents exactly.
 
     Raises
     ------
     ValueError
-        If they lie beyond float16, or so near 0 that it rounds them by 1 in 256.
+        If float16 overflows, or changes a center by more than 1/256 of the largest one.
     """
     with np.errstate(over="ignore"):
         centers = cells.centers.astype(np.float16).astype(np.float32)
@@ -292,7 +295,7 @@ def install_cells(model: nn.Module, layer: str, prepared: Prepared, cells: Cells
     model : nn.Module
     layer : str
     prepared : Prepared
-        The weights that the cells are of.
+        The weights that the cells were made from.
     cells : Cells
 
     Examples
@@ -327,15 +330,15 @@ def _train(
     dtype,
     progress,
     after_epoch,
-    behind=None,
+    latent_weights=None,
 ):
-    """The loop that all ways share."""
+    """The training loop of `train_centers`, `train_through` and `train_plain`."""
     peaks = [group["lr"] for group in optimizer.param_groups]
     steps, step = epochs * -(-len(features) // batch_size), 0
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     parameters = list(model.parameters())
-    if behind is not None:
-        trained |= {id(model.get_submodule(name).weight) for name in behind.latent}
+    if latent_weights is not None:
+        trained |= {id(model.get_submodule(name).weight) for name in latent_weights.latent}
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
         parameter.requires_grad_(id(parameter) in trained)
@@ -349,21 +352,21 @@ def _train(
             for batch in progress(torch.randperm(len(features), generator=order).split(batch_size)):
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * min((step + 1) / WARM_UP_STEPS, 1 - step / steps)
-                if behind is not None:
-                    behind.before()
+                if latent_weights is not None:
+                    latent_weights.before()
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     scores = model(features[batch].float().to(device))
                 loss = cross_entropy(scores.float(), labels[batch].to(device))
                 loss.backward()
-                if behind is not None:
-                    behind.after()
+                if latent_weights is not None:
+                    latent_weights.after()
                 optimizer.step()
                 losses, step = losses + loss.item() * len(batch), step + 1
             model.eval()
-            if behind is not None:
-                behind.refit()  # of the weights as they are now, for who looks and for the end
-                behind.show()
+            if latent_weights is not None:
+                latent_weights.refit()  # of the latest weights
+                latent_weights.show()
             if after_epoch is not None:
                 after_epoch(epoch, losses / len(features))
     for parameter, wanted in zip(parameters, before, strict=True):

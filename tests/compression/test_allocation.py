@@ -59,7 +59,7 @@ def test_smallest_that_is_accepted():
     assert best <= found.sizes[place] <= 1.2 * best
     assert sizes[tuple(near.values())] <= limit
     assert len(asked) < np.log2(len(found.sizes)) + 1
-    with pytest.raises(ValueError, match="not even the largest"):
+    with pytest.raises(ValueError, match="even the largest allocation is not accepted"):
         found.smallest(lambda allocation: False)
 
 

@@ -80,10 +80,10 @@ def test_one_symbol_needs_no_bytes():
         (Code(np.zeros(3, np.uint8), None), "10 need 4"),
         (Code(np.zeros(4, np.uint32), None), "10 need 4"),
         (Code(np.full(4, 255, np.uint8), None), "beyond the codebook of 5"),
-        (Code(np.zeros(1, np.uint32), np.array([5, 5], np.uint32)), "counts do not fit"),
-        (Code(np.zeros(1, np.uint32), np.array([2] * 4 + [1], np.uint32)), "counts do not fit"),
+        (Code(np.zeros(1, np.uint32), np.array([5, 5], np.uint32)), "counts do not match"),
+        (Code(np.zeros(1, np.uint32), np.array([2] * 4 + [1], np.uint32)), "counts do not match"),
         (Code(np.zeros(1, np.uint32), np.array([10, 0, 0, 0, 0], np.uint32)), "counts do not"),
-        (Code(np.arange(1, 90, dtype=np.uint32), np.full(5, 2, np.uint32)), "more bits"),
+        (Code(np.arange(1, 90, dtype=np.uint32), np.full(5, 2, np.uint32)), "bits are left over"),
     ],
 )
 def test_what_is_no_code_of_ten_labels_below_five(code, message):

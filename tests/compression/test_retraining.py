@@ -177,7 +177,7 @@ def test_tied_weights_train_once(trained):
             self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
             self.second.weight = self.first.weight
 
-    with pytest.raises(ValueError, match="first and second have one weight"):
+    with pytest.raises(ValueError, match="first and second are tied"):
         train_through(Tied(), k_means(4), *task())
 
 
