@@ -66,18 +66,11 @@ def ours(weights, sample_weight, k):
     return found.labels, found.inertia.sum()
 
 
-def by_cluster(weights, sample_weight, k):
-    """The same of a loop of `lib.cluster`."""
-    weights_of = [None] * len(weights) if sample_weight is None else sample_weight
-    found = [lib.cluster(row, k, sample_weight=s) for row, s in zip(weights, weights_of)]  # noqa: B905
-    return np.stack([f.labels for f in found]), sum(f.inertia for f in found)
-
-
 def matrices(rows, n):
     """By name, what is clustered."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(rows, n)).astype(np.float32)
-    heavy = rng.standard_t(3, (rows, n)).astype(np.float32)
+    heavy = rng.standard_t(6, (rows, n)).astype(np.float32)
     yield "normal", normal, None
     yield "heavy", heavy, None
     yield "weighted", normal, rng.uniform(0.5, 2, (rows, n))
@@ -85,7 +78,7 @@ def matrices(rows, n):
 
 def main(repeats):
     """Print a line for each case and engine."""
-    engines = {"cluster_rows": ours, "cluster": by_cluster}
+    engines = {"cluster_rows": ours}
     try:
         engines["flash1dkmeans"] = peer()
     except ImportError:
@@ -99,7 +92,11 @@ def main(repeats):
             for _ in range(repeats):
                 for label, engine in engines.items():
                     wall, cores = time.perf_counter(), time.process_time()
-                    inertia = engine(weights, sample_weight, k)[1]
+                    try:
+                        inertia = engine(weights, sample_weight, k)[1]
+                    except SystemError as error:  # what the peer raises under prange
+                        print(f"{label} fails: {error.__cause__}")
+                        continue
                     spent = time.perf_counter() - wall, time.process_time() - cores
                     best[label] = *np.minimum(spent, best.get(label, (np.inf, np.inf))[:2]), inertia
             base = best["cluster_rows"]

@@ -1,9 +1,8 @@
 """The parametrization of shared layers: a weight computed from a codebook and labels."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -133,12 +132,6 @@ class Channels(NamedTuple):
     def n_groups(self, shape: Sequence[int]) -> int:
         """Number of groups in a weight of this shape."""
         return -(-shape[self.axis] // self.size)
-
-    def split(self, weight: np.ndarray | torch.Tensor) -> list[Any]:
-        """Views of the weight's groups."""
-        before = (slice(None),) * self.axis
-        starts = range(0, weight.shape[self.axis], self.size)
-        return [weight[*before, start : start + self.size] for start in starts]
 
     def group_of_each(self, labels: torch.Tensor) -> torch.Tensor:
         """Index of each channel's group, int32, shaped to be broadcast over the weight."""

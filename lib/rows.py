@@ -1,16 +1,24 @@
 """`cluster_rows`: a clustering for each row of a matrix."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from .clustering import MAX_MAGNITUDE, Array, check_n_clusters, check_options, flat_array
-from .clustering import initial_centers as initial_centers_of
+from .clustering import (
+    MAX_MAGNITUDE,
+    Array,
+    check_n_clusters,
+    check_options,
+    cluster,
+    flat_array,
+    initial_centers,
+)
 from .density import logit_ranks
-from .engine import SortedWeights, threads
+from .engine import FEW, SortedWeights, threads
 from .engine.rows import Rows, cluster_sorted_rows
 from .engine.sorting import stable_order
 
@@ -131,12 +139,40 @@ def cluster_rows(
             f"sample_weight has shape {tuple(sample_weight.shape)}: expected "
             f"{tuple(weights.shape)}, that of the weights."
         )
+    rows = _empty(weights.shape, n_clusters)
+    options = {"gamma": gamma, "revise": revise, "max_iter": max_iter, "tol": tol, "seed": seed}
+    start = _Start(weights.shape, n_clusters, init, options)
+    with tqdm(desc="clustering rows", total=len(weights), disable=not progress) as bar:
+        each = _cluster_long if weights.shape[1] > FEW else _cluster_short
+        each(weights, sample_weight, start, rows, bar)
+    if torch.is_tensor(weights):
+        return RowClustering(*(torch.from_numpy(array).to(weights.device) for array in rows))
+    return RowClustering(*rows)
+
+
+def _cluster_long(weights, sample_weight, start, rows, bar):
+    """Row by row by `cluster`, whose passes over a long row use all cores."""
+    for row in range(len(weights)):
+        mass = None if sample_weight is None else sample_weight[row]
+        options = {"init": start.init_of(row), "sample_weight": mass, **start.options}
+        with _naming(row):
+            found = cluster(weights[row], start.n_clusters, **options)
+        for array, name in zip(rows, Rows._fields, strict=True):
+            value = getattr(found, name)
+            array[row] = value.cpu() if torch.is_tensor(value) else value
+        bar.update()
+
+
+def _cluster_short(weights, sample_weight, start, rows, bar):
+    """Some rows at a time by the compiled loop."""
     n_rows, n = weights.shape
-    rows = _empty(n_rows, n, n_clusters)
-    start = _Start(n_rows, n, n_clusters, init, gamma, seed)
-    options = (float(gamma), bool(revise), -1 if max_iter is None else max_iter, float(tol))
-    step = max(1, PART // n)
-    bar = tqdm(desc="clustering rows", total=n_rows, disable=not progress)
+    step, max_iter = max(1, PART // n), start.options["max_iter"]
+    options = (
+        float(start.options["gamma"]),
+        bool(start.options["revise"]),
+        -1 if max_iter is None else max_iter,
+        float(start.options["tol"]),
+    )
 
     def of_part(first):
         part = slice(first, min(first + step, n_rows))
@@ -148,30 +184,30 @@ def cluster_rows(
         cluster_sorted_rows(values, in_order, mass, initial, start.ranks, *options, theirs)
         bar.update(len(values))
 
-    with bar:
-        threads.run(of_part, range(0, n_rows, step))
-    if torch.is_tensor(weights):
-        rows = [torch.from_numpy(array).to(weights.device) for array in rows]
-    return RowClustering(*rows)
+    threads.run(of_part, range(0, n_rows, step))
 
 
 class _Start:
-    """Initial centers of rows."""
+    """Initial centers of rows, and the options of `cluster`."""
 
-    def __init__(self, n_rows, n, n_clusters, init, gamma, seed):
-        self.n_clusters, self.init, self.ranks = n_clusters, init, logit_ranks(n)
-        self.options = {"gamma": gamma, "seed": seed}
+    def __init__(self, shape, n_clusters, init, options):
+        self.n_clusters, self.init, self.options = n_clusters, init, options
+        self.ranks = logit_ranks(shape[1])
         if isinstance(init, str) or callable(init):
             return
         centers = init.detach().cpu().double().numpy() if torch.is_tensor(init) else init
         self.init = np.asarray(centers, dtype=np.float64)
         if self.init.shape == (n_clusters,):
-            self.init = np.broadcast_to(self.init, (n_rows, n_clusters))
-        if self.init.shape != (n_rows, n_clusters):
+            self.init = np.broadcast_to(self.init, (shape[0], n_clusters))
+        if self.init.shape != (shape[0], n_clusters):
             raise ValueError(
                 f"init has shape {self.init.shape}: expected ({n_clusters},) or "
-                f"({n_rows}, {n_clusters})."
+                f"({shape[0]}, {n_clusters})."
             )
+
+    def init_of(self, row):
+        """What `cluster` takes for a row."""
+        return self.init[row] if isinstance(self.init, np.ndarray) else self.init
 
     def of(self, in_order, mass, part):
         """Initial centers of some sorted rows; None for those that the compiled loop finds."""
@@ -179,32 +215,29 @@ class _Start:
         if by_default and (mass is None or mass.all()):
             return None
         initial = np.empty((len(in_order), self.n_clusters))
+        options = {name: self.options[name] for name in ("gamma", "seed")}
         for i, row in enumerate(range(part.start, part.stop)):
-            init = self.init[row] if isinstance(self.init, np.ndarray) else self.init
             ordered = SortedWeights(in_order[i], None if mass is None else mass[i])
-            with _named(row):
-                initial[i] = initial_centers_of(ordered, self.n_clusters, init, **self.options)
+            with _naming(row):
+                init = self.init_of(row)
+                initial[i] = initial_centers(ordered, self.n_clusters, init, **options)
         return initial
 
 
-class _named:  # noqa: N801
+@contextmanager
+def _naming(row):
     """Name a row in the errors of a block."""
-
-    def __init__(self, row):
-        self.row = row
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, (TypeError, ValueError)):
-            raise type(error)(f"row {self.row}: {error}") from error
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"row {row}: {error}") from error
 
 
-def _empty(n_rows, n, n_clusters):
+def _empty(shape, n_clusters):
+    n_rows, _ = shape
     return Rows(
         np.empty((n_rows, n_clusters)),
-        np.empty((n_rows, n), np.uint8 if n_clusters <= 256 else np.uint16),
+        np.empty(shape, np.uint8 if n_clusters <= 256 else np.uint16),
         np.empty((n_rows, n_clusters), np.int64),
         np.empty(n_rows),
         np.empty(n_rows, np.int64),

@@ -16,6 +16,7 @@ from .clustering import check_n_clusters, cluster
 from .codebook import Channels, SharedWeight
 from .config import Options, SharingConfig, check_known
 from .engine import FEW, threads
+from .rows import cluster_rows
 from .text import Columns, text_table
 
 LAYERS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -476,22 +477,23 @@ def _channels(model, owner, size):
 
 
 def _cluster_all(weights, settings, progress):
-    """By name of layer, the clusterings of its weight or of its groups of channels."""
-    parts = {name: _parts(name, weight, settings[name]) for name, weight in weights.items()}
-    bar = tqdm(desc="sharing weights", total=sum(map(len, parts.values())), disable=not progress)
+    """By name of layer, the codebooks of its weight."""
+    n_codebooks = {
+        name: settings[name].channels.n_groups(weight.shape) if settings[name].channels else 1
+        for name, weight in weights.items()
+    }
+    bar = tqdm(desc="sharing weights", total=sum(n_codebooks.values()), disable=not progress)
 
     def run(name):
         try:
-            found = []
-            for part, options in parts[name]:
-                found.append(cluster(part, settings[name].n_clusters, **options))
-                bar.update()
-            return found
+            found = _codebooks(weights[name], settings[name])
         except (TypeError, ValueError) as error:
             raise type(error)(f"layer {name!r}: {error}") from error
+        bar.update(n_codebooks[name])
+        return found
 
     # Small layers run side by side, since sorts and loops use one core. Passes over a large layer
-    # use all cores, and short rows are mostly Python.
+    # use all cores, and so do rows.
     alone = [name for name in weights if settings[name].channels or weights[name].numel() > FEW]
     together = [name for name in weights if name not in alone]
     with bar:
@@ -499,41 +501,62 @@ def _cluster_all(weights, settings, progress):
         return found | {name: run(name) for name in alone}
 
 
-def _parts(name, weight, settings):
-    """The weight or its groups of channels, each with its options of `cluster`."""
-    channels, options = settings.channels, settings.options
-    if channels is None:
-        return [(weight, options)]
-    groups = channels.split(_array(weight))
-    importance = options.get("sample_weight")
-    if importance is None:
-        return [(group, options) for group in groups]
-    if tuple(np.shape(importance)) != tuple(weight.shape):
-        raise ValueError(
-            f"layer {name!r}: sample_weight has shape {tuple(np.shape(importance))}: expected "
-            f"{tuple(weight.shape)}, that of the weights."
+class _Codebooks(NamedTuple):
+    """Clusterings of a weight, or of each of its groups of channels."""
+
+    centers: torch.Tensor  # (k,), or (n_codebooks, k)
+    labels: torch.Tensor  # of the weight's shape
+    counts: torch.Tensor  # as the centers
+    inertia: float
+    n_iter: int
+    converged: bool
+
+
+def _codebooks(weight, settings):
+    if settings.channels is None:
+        found = cluster(weight, settings.n_clusters, **settings.options)
+        return _Codebooks(
+            found.centers,
+            found.labels,
+            found.counts,
+            found.inertia,
+            found.n_iter,
+            found.converged,
         )
-    shares = channels.split(importance)
-    return [(g, options | {"sample_weight": w}) for g, w in zip(groups, shares, strict=True)]
+    (axis, size), shape = settings.channels, tuple(weight.shape)
+    weight, options = weight.detach().movedim(axis, 0), dict(settings.options)
+    mass = options.pop("sample_weight", None)
+    if mass is not None:
+        mass = torch.as_tensor(mass)
+        if tuple(mass.shape) != shape:
+            raise ValueError(
+                f"sample_weight has shape {tuple(mass.shape)}: expected {shape}, that of the "
+                "weights."
+            )
+        mass = mass.movedim(axis, 0)
+    whole = len(weight) - len(weight) % size  # channels in whole groups; one group has the rest
+    found = []
+    for part in (slice(0, whole), slice(whole, None)):
+        if len(weight[part]):
+            width = weight[part].numel() // -(-len(weight[part]) // size)
+            theirs = None if mass is None else mass[part].reshape(-1, width)
+            rows = weight[part].reshape(-1, width)
+            found.append(cluster_rows(rows, settings.n_clusters, sample_weight=theirs, **options))
+    labels = torch.cat([rows.labels.flatten() for rows in found]).view(weight.shape)
+    return _Codebooks(
+        torch.cat([rows.centers for rows in found]),
+        labels.movedim(0, axis).contiguous(),
+        torch.cat([rows.counts for rows in found]),
+        sum(float(rows.inertia.sum()) for rows in found),
+        max(int(rows.n_iter.max()) for rows in found),
+        all(bool(rows.converged.all()) for rows in found),
+    )
 
 
-def _array(weight):
-    """The weight as a NumPy array if that needs no copy: splitting one is cheaper."""
-    plain = not weight.is_cuda and weight.dtype in (torch.float32, torch.float64)
-    return weight.detach().numpy() if plain else weight
-
-
-def _parametrize(model, owners, channels, results):
-    """Make all owners of one weight share its centers and labels."""
-    labels, centers = results[0].labels, results[0].centers
-    if channels and torch.is_tensor(labels):
-        labels = torch.cat([result.labels for result in results], channels.axis)
-        centers = torch.stack([result.centers for result in results])
-    elif channels:
-        labels = np.concatenate([result.labels for result in results], channels.axis)
-        labels = torch.from_numpy(labels)
-        centers = torch.from_numpy(np.stack([result.centers for result in results]))
-    _install(model, owners, SharedWeight(labels, centers.shape[-1], channels), centers)
+def _parametrize(model, owners, channels, codebooks):
+    """Make the owners of one weight look it up in the same centers by the same labels."""
+    shared = SharedWeight(codebooks.labels, codebooks.centers.shape[-1], channels)
+    _install(model, owners, shared, codebooks.centers)
 
 
 def install(model: nn.Module, parameter: str, shared: SharedWeight, centers: torch.Tensor) -> None:
@@ -622,20 +645,20 @@ def _own_class(module):
         module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
 
 
-def _record(name, weight, n_clusters, results):
-    used = [int((result.counts > 0).sum()) for result in results]
-    bits = math.ceil(math.log2(max(used)))
+def _record(name, weight, n_clusters, codebooks):
+    used = (codebooks.counts > 0).sum(-1)
+    total, bits = int(used.sum()), math.ceil(math.log2(int(used.max())))
     n_weights, size = weight.numel(), weight.element_size()
     return SharedLayer(
         name=name,
         n_weights=n_weights,
         n_clusters=n_clusters,
-        n_codebooks=len(results),
-        used_centers=sum(used),
+        n_codebooks=used.numel(),
+        used_centers=total,
         bits=bits,
         bytes_before=n_weights * size,
-        bytes_after=math.ceil(n_weights * bits / 8) + sum(used) * size,
-        inertia=sum(result.inertia for result in results),
-        n_iter=max(result.n_iter for result in results),
-        converged=all(result.converged for result in results),
+        bytes_after=math.ceil(n_weights * bits / 8) + total * size,
+        inertia=codebooks.inertia,
+        n_iter=codebooks.n_iter,
+        converged=codebooks.converged,
     )

@@ -140,6 +140,17 @@ def test_parts_of_any_size_are_the_whole(monkeypatch):
             np.testing.assert_array_equal(getattr(found, field), getattr(whole, field))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_long_rows(kind, monkeypatch):
+    monkeypatch.setattr(module, "FEW", 100)
+    weights, init = matrix(), np.linspace(-1, 1, 5)
+    assert_rows_of(lib.cluster_rows(kind(weights), 5, init=init), weights, 5, init=init)
+    mass = np.random.default_rng(1).choice([0.0, 1.0], weights.shape)
+    assert_rows_of(lib.cluster_rows(weights, 5, sample_weight=mass), weights, 5, mass)
+    with pytest.raises(ValueError, match="row 6: weights hold nan"):
+        lib.cluster_rows(bad(6, np.nan), 2)
+
+
 def test_inputs_are_not_modified():
     weights, mass = matrix(), np.ones((9, 700))
     before = weights.copy()
