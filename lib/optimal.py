@@ -1,42 +1,25 @@
 """Globally optimal centers: the best partition of sorted weights, by a penalty for each center."""
 
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from .density import adaptive_density, power_quantiles
-from .engine import OrderedWeights, in_order, partition
-from .engine.partition import MASS, SQUARE
+from .engine import OrderedWeights, in_order
+from .engine.partition import (
+    best_partition,
+    cell_means,
+    is_accurate,
+    penalized_partition,
+    points_of,
+    whole_partition,
+)
 
 N_EXACT = 1 << 14  # so many distinct weights are not binned
 N_BINS = 8192  # at least, and
 BINS_A_CENTER = 128  # so that what is lost to bins does not grow with the number of centers
 FINER = 8  # bins of the bound, in which a split costs more
-N_SOME = 1024  # points that the first penalty is guessed from
-GUESSES = 8  # of the penalty by the law of high resolution, before chords take over
-NEAR = 4  # numbers of cells so near that their chord is the better guess
-ACCURACY = 1e-7  # of an inertia, relative: where float64 may miss it, sums have twice its digits
-
-
-class Partition(NamedTuple):
-    """Points in cells: cell i holds the points from bounds[i] to bounds[i + 1] - 1.
-
-    Attributes
-    ----------
-    bounds : int64 array of shape (n_cells + 1,)
-    inertia : float
-        Sum of squared distances to the means of the cells, times the masses.
-    """
-
-    bounds: np.ndarray
-    inertia: float
-
-    @property
-    def n_cells(self) -> int:
-        """Number of cells."""
-        return len(self.bounds) - 1
 
 
 class Points(NamedTuple):
@@ -107,8 +90,8 @@ def optimal_centers(
     n_points = len(points.prefix) - 1
     if n_clusters > n_points:
         raise ValueError(f"n_clusters={n_clusters}, but only {n_points} weights are distinct.")
-    bounds = _best(points, n_clusters).bounds
-    return points.origin + points.scale * partition.means(points.prefix, bounds)
+    bounds = best_partition(points.prefix, points.penalty, n_clusters).bounds
+    return points.origin + points.scale * cell_means(points.prefix, bounds)
 
 
 def inertia_curve(
@@ -130,8 +113,11 @@ def inertia_curve(
     """
     points = _points(in_order(weights, sample_weight), max_clusters)
     n_points = len(points.prefix) - 1
-    few, many = _whole(points.prefix), _best(points, min(max_clusters, n_points))
-    exact = not _is_accurate(points.prefix, many)
+    few, many = (
+        whole_partition(points.prefix),
+        best_partition(points.prefix, points.penalty, min(max_clusters, n_points)),
+    )
+    exact = not is_accurate(points.prefix, many.n_cells, many.inertia)
     curve = np.empty(many.n_cells)
     intervals = [(few, many)]
     while intervals:  # each interval's chord finds a number of cells within it, or is the curve
@@ -139,7 +125,8 @@ def inertia_curve(
         counts = np.arange(few.n_cells, many.n_cells + 1)
         curve[counts - 1] = np.interp(counts, counts[[0, -1]], [few.inertia, many.inertia])
         if len(counts) > 2:
-            found = _partition(points.prefix, _slope(few, many), exact)
+            slope = max(0.0, few.inertia - many.inertia) / (many.n_cells - few.n_cells)
+            found = penalized_partition(points.prefix, slope, exact)
             if few.n_cells < found.n_cells < many.n_cells:
                 intervals += [(few, found), (found, many)]
     curve = points.unit * np.maximum(0.0, curve) + points.offset
@@ -189,7 +176,10 @@ def inertia_bound(
     at_edges = np.append(mass - upper, 0.0) + np.append(0.0, upper)
     held = at_edges > 0
     points = _weighted(edges[held], at_edges[held], ordered.origin)
-    cost = points.unit * _best(points, min(n_clusters, held.sum())).inertia
+    cost = (
+        points.unit
+        * best_partition(points.prefix, points.penalty, min(n_clusters, held.sum())).inertia
+    )
     constant = np.sum(width * offset - spread)
     # of adding one by one
     margin = np.finfo(np.float64).eps * held.sum() * np.sum(at_edges * edges**2)
@@ -209,9 +199,7 @@ def _points(weights, n_clusters):
         return _weighted(values - weights.origin, mass, weights.origin)
     if len(weights) <= N_EXACT:
         values = np.asarray(weights, np.float64) - weights.origin
-        starts = np.flatnonzero(np.append(True, values[1:] > values[:-1]))
-        mass = np.ones(len(values)) if weights.sample_weight is None else weights.sample_weight
-        return _weighted(values[starts], np.add.reduceat(mass, starts), weights.origin)
+        return _weighted(values, weights.sample_weight, weights.origin)
     starts = bin_starts(weights, n_bins, weights.rank_near)
     mass, total, square = weights.ranges(starts, np.append(starts[1:], len(weights))).T
     first = weights[starts] - weights.origin
@@ -247,95 +235,5 @@ def bin_starts(
 
 def _weighted(values, mass, origin, offset=0.0):
     """`Points` of ascending values about an origin."""
-    # Powers of two, so that scaling is exact, and no square over- or underflows.
-    scale, heaviest = 2.0 ** np.frexp([max(-values[0], values[-1]), mass.max()])[1]
-    values = values / scale
-    prefix = partition.prefix_sums(values, mass / heaviest)
-    # The distortion of k centers is about D / (k + 1) ** 2, so one more saves 2 D / (k + 1) ** 3,
-    # where 12 D is the cube of the integral of density ** (1/3) (Panter and Dite 1951).
-    some = np.linspace(0, len(values) - 1, min(len(values), N_SOME)).astype(np.int64)
-    integral = np.sum(np.cbrt(np.diff(prefix[some, MASS]) * np.diff(values[some]) ** 2))
-    return Points(origin, scale, scale**2 * heaviest, prefix, integral**3 / 6, offset)
-
-
-# ------------------------------------------------------------------------ the best partition
-
-
-def _best(points, n_cells):
-    """The partition of least inertia into so many cells."""
-    for exact in (False, True):
-        if n_cells == 2:  # one bound, which is tried everywhere
-            bounds = partition.halved_bounds(points.prefix, exact)
-            found = Partition(bounds, partition.inertia(points.prefix, bounds, exact))
-        else:
-            found = _search(points.prefix, points.penalty / (n_cells + 1) ** 3, n_cells, exact)
-        if exact or _is_accurate(points.prefix, found):
-            return found
-
-
-def _is_accurate(prefix, found):
-    """Whether rounding of the sums' leading digits is negligible beside the inertia."""
-    error = 4 * np.finfo(np.float64).eps * np.abs(prefix[[0, -1], SQUARE]).max()
-    return found.n_cells * error <= ACCURACY * found.inertia
-
-
-def _search(prefix, penalty, n_cells, exact):
-    """Find a penalty that gives so many cells.
-
-    The least inertia is convex in their number. A penalty is the slope of a line that touches this
-    curve from below, at the numbers that it makes best. Where the chord between a smaller and a
-    larger number finds nothing below itself, it is part of the curve, and a partition into any
-    number between is made of the two at its ends.
-    """
-    few, many = _whole(prefix), Partition(np.arange(len(prefix)), 0.0)
-    tried = {}  # penalties by the numbers that they gave
-    guess = penalty
-    for attempt in itertools.count():
-        if n_cells in (few.n_cells, many.n_cells):
-            return few if few.n_cells == n_cells else many
-        near = many.n_cells - few.n_cells <= NEAR or attempt >= GUESSES
-        penalty = _slope(few, many) if near else guess
-        found = _partition(prefix, penalty, exact)
-        if few.n_cells < found.n_cells < many.n_cells:
-            few, many = (found, many) if found.n_cells <= n_cells else (few, found)
-        elif near:
-            return _spliced(prefix, few, many, n_cells, exact)
-        tried[found.n_cells] = penalty
-        guess = _guess(tried, few.n_cells, many.n_cells, n_cells)
-
-
-def _guess(tried, few, many, n_cells):
-    """Penalty between those of a smaller and a larger number, or by the law from one of them."""
-    if few in tried and many in tried:
-        counts = np.log([few + 1, many + 1])
-        penalties = np.log([tried[few], tried[many]])
-        return np.exp(np.interp(np.log(n_cells + 1), counts, penalties))
-    known = few if few in tried else many
-    return tried[known] * ((known + 1) / (n_cells + 1)) ** 3
-
-
-def _slope(few, many):
-    return max(0.0, few.inertia - many.inertia) / (many.n_cells - few.n_cells)
-
-
-def _whole(prefix):
-    bounds = np.array([0, len(prefix) - 1])
-    return Partition(bounds, partition.inertia(prefix, bounds, True))
-
-
-def _partition(prefix, penalty, exact):
-    bounds = partition.penalized_bounds(prefix, penalty, exact)
-    return Partition(bounds, partition.inertia(prefix, bounds, exact))
-
-
-def _spliced(prefix, few, many, n_cells, exact):
-    """So many cells of two partitions that are both best under one penalty.
-
-    The first cells are those of `many`, the last ones those of `few`, parted where a cell of `few`
-    holds one of `many`: exchanging the ends of nested cells raises no cost (Aggarwal, Schieber and
-    Tokuyama 1994, lemma 3).
-    """
-    more = n_cells - few.n_cells
-    i = np.argmax(many.bounds[more + 1 : more + few.n_cells + 1] <= few.bounds[1:])
-    bounds = np.concatenate([many.bounds[: i + more + 1], few.bounds[i + 1 :]])
-    return Partition(bounds, partition.inertia(prefix, bounds, exact))
+    prefix, scale, heaviest, penalty = points_of(values, mass)
+    return Points(origin, scale, scale**2 * heaviest, prefix, penalty, offset)
