@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clustering import Clustering, Prepared, cluster
+    from .compression.compressing import CompressedLayer, CompressedModel, compress
     from .config import SharingConfig
     from .initialization import INITIALIZATIONS
     from .rows import RowClustering, cluster_rows
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "INITIALIZATIONS",
     "Clustering",
+    "CompressedLayer",
+    "CompressedModel",
     "Prepared",
     "RowClustering",
     "SharedLayer",
@@ -24,6 +27,7 @@ __all__ = [
     "SharingConfig",
     "cluster",
     "cluster_rows",
+    "compress",
     "plain_weights",
     "share_weights",
 ]
@@ -31,13 +35,17 @@ __all__ = [
 # The same names once more, since Python does not run what is for type checkers.
 _NAMES = {
     "clustering": ("Clustering", "Prepared", "cluster"),
+    "compression.compressing": ("CompressedLayer", "CompressedModel", "compress"),
     "config": ("SharingConfig",),
     "initialization": ("INITIALIZATIONS",),
     "rows": ("RowClustering", "cluster_rows"),
     "sharing": ("SharedLayer", "SharedModel", "plain_weights", "share_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = (*_NAMES, "compression", "density", "images", "lloyd", "models", "optimal", "streaming")
+_MODULES = (
+    *(name for name in _NAMES if "." not in name),
+    *("compression", "density", "images", "lloyd", "models", "optimal", "streaming"),
+)
 
 
 def __getattr__(name: str) -> object:

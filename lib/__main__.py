@@ -58,7 +58,20 @@ def _parser():
         "(with --arch)",
     )
     compress.add_argument("--arch", help="the model that a checkpoint is of")
-    compress.add_argument("--bits", type=_bits, default=4, help="2 ** BITS centers a layer (4)")
+    compress.add_argument(
+        "--images",
+        metavar="FOLDER|LIST.csv|package.module:function",
+        help="pictures by which layers are compressed, a few hundred; without them, by k-means. "
+        "--max-loss takes labelled ones, as `evaluate` does",
+    )
+    compress.add_argument("--n-images", type=_positive, default=256, metavar="N", help="(256)")
+    target = compress.add_mutually_exclusive_group()
+    target.add_argument("--bits", type=_bits, help="a weight; without images 2 ** BITS centers (4)")
+    target.add_argument("--ratio", type=float, help="times smaller, of the layers; needs --images")
+    target.add_argument(
+        "--max-loss", type=float, metavar="POINTS", help="of top-1: the smallest; needs --images"
+    )
+    _add_preprocessing(compress)
     compress.add_argument(
         "--init", default="weight-distribution", help=f"a name in {__package__}.INITIALIZATIONS"
     )
@@ -80,18 +93,7 @@ def _parser():
     )
     evaluate.add_argument("--n-images", type=_positive, metavar="N", help="of all classes in turn")
     evaluate.add_argument("--batch-size", type=_positive, default=64, metavar="N")
-    steps = evaluate.add_argument_group(
-        "preprocessing", "of a folder's or a list's pictures; by default what the model says"
-    )
-    steps.add_argument("--weights", default="DEFAULT", help="of torchvision, which say it")
-    steps.add_argument("--transform", metavar="package.module:function", help="picture to tensor")
-    steps.add_argument(
-        "--size", type=_positive, help="of the shorter side; without --crop, of both"
-    )
-    steps.add_argument("--crop", type=_positive, help="side of the square in the middle")
-    steps.add_argument("--mean", type=float, nargs="+", help="one number, or one for each channel")
-    steps.add_argument("--std", type=float, nargs="+", help="likewise")
-    steps.add_argument("--interpolation", help="nearest, bilinear, bicubic or lanczos")
+    _add_preprocessing(evaluate)
 
     export = command(_export, "export", "write a compressed file as ONNX or Core ML, labels packed")
     _add_file(export)
@@ -111,13 +113,32 @@ def _add_file(parser):
     parser.add_argument("--arch", metavar="MODEL", help="by default what the file says of itself")
 
 
+def _add_preprocessing(parser):
+    steps = parser.add_argument_group(
+        "preprocessing", "of a folder's or a list's pictures; by default what the model says"
+    )
+    steps.add_argument("--weights", default="DEFAULT", help="of torchvision, which say it")
+    steps.add_argument("--transform", metavar="package.module:function", help="picture to tensor")
+    steps.add_argument(
+        "--size", type=_positive, help="of the shorter side; without --crop, of both"
+    )
+    steps.add_argument("--crop", type=_positive, help="side of the square in the middle")
+    steps.add_argument("--mean", type=float, nargs="+", help="one number, or one for each channel")
+    steps.add_argument("--std", type=float, nargs="+", help="likewise")
+    steps.add_argument("--interpolation", help="nearest, bilinear, bicubic or lanczos")
+
+
 # ------------------------------------------------------------------------ values of options
 
 
 def _bits(text):
-    if text not in map(str, range(1, 17)):
-        raise argparse.ArgumentTypeError(f"{text} must be from 1 to 16")
-    return int(text)
+    try:
+        bits = float(text)
+    except ValueError:
+        bits = 0.0
+    if not 0 < bits <= 16:
+        raise argparse.ArgumentTypeError(f"{text} must be from 1 to 16, or less with images")
+    return bits
 
 
 def _positive(text):
@@ -143,20 +164,80 @@ def _export_path(text):
 
 
 def _compress(options):
-    from . import compression, models, sharing
+    from . import compression, models
 
     model = models.resolve(options.model, arch=options.arch)
-    shared = sharing.share_weights(
+    name = options.arch or options.model
+    made = _by_k_means(options, model) if options.images is None else _by_images(options, model)
+    compression.save(made, options.out, rest=options.rest, about=name)
+    _inspect(argparse.Namespace(file=options.out))
+
+
+def _by_k_means(options, model):
+    """The model with layers shared by k-means, in place."""
+    from . import sharing
+
+    if options.ratio is not None or options.max_loss is not None:
+        raise ValueError("--ratio and --max-loss need --images.")
+    bits = 4 if options.bits is None else options.bits
+    if bits not in range(1, 17):
+        raise ValueError(f"--bits {bits:g} must be a whole number from 1 to 16 without --images.")
+    return sharing.share_weights(
         model,
-        2**options.bits,
+        2 ** int(bits),
         layers=options.layers,
         init=options.init,
         inplace=True,
         progress=True,
-    )
-    about = options.arch or options.model
-    compression.save(shared.model, options.out, rest=options.rest, about=about)
-    _inspect(argparse.Namespace(file=options.out))
+    ).model
+
+
+def _by_images(options, model):
+    """The model compressed by images; prints the table by layer, and what was lost on them."""
+    from . import compression, evaluation
+
+    target = {name: getattr(options, name) for name in ("bits", "ratio", "max_loss")}
+    if all(value is None for value in target.values()):
+        raise ValueError("say how small: --bits, --ratio or --max-loss.")
+    batches = _some_batches(options, model)
+    if options.max_loss is not None:
+        target["evaluate"] = lambda network: 100 * _share(evaluation.count_right(network, batches))
+    inputs = [batch[0] for batch in batches]
+    made = compression.compress(model, inputs, layers=options.layers, progress=True, **target)
+    print(made.report())
+    judged = [(inputs, model(inputs).argmax(1)) for inputs in inputs]
+    for text, labelled in (("same top-1 as before", judged), ("top-1", batches)):
+        if labelled is judged or options.max_loss is not None:
+            right, n = evaluation.count_right(made.model, labelled)
+            low, high = evaluation.wilson_interval(right, n)
+            print(f"{text}: {100 * right / n:.2f} % [{low:.2f}, {high:.2f}] of {n:,} images")
+    return made.model
+
+
+def _share(counts):
+    right, n = counts
+    return right / n
+
+
+def _some_batches(options, model):
+    """Batches of inputs and labels; of a folder that need not be labelled, without labels."""
+    from . import evaluation
+
+    name, folder = options.arch or options.model, Path(options.images).expanduser()
+    if folder.is_dir() and options.max_loss is None:
+        from . import images
+
+        source = images.open_pictures(folder, transform=_prepared(options, name, model).transform)
+        source = source.first(options.n_images)
+    else:
+        source = _images(options, name, model)
+    found, n = [], 0
+    for batch in evaluation.batches_of(source):
+        found.append(batch)
+        n += len(batch[1])
+        if n >= options.n_images:
+            break
+    return found
 
 
 def _inspect(options):
@@ -177,18 +258,16 @@ def _evaluate(options):
 
 def _images(options, name, model):
     """The labelled images that the options name: a dataset, or batches."""
-    from . import models, preprocessing
+    from . import models
 
-    steps = ("transform", "size", "crop", "mean", "std", "interpolation")
-    steps = {step: getattr(options, step) for step in steps}
+    steps = _steps(options)
     if ":" in options.images and not Path(options.images).exists():
         if given := [f"--{step}" for step, value in steps.items() if value is not None]:
             raise ValueError(f"{', '.join(given)}: {options.images} prepares its own inputs.")
         return models.function_of(options.images)()
     from . import images
 
-    prepared = preprocessing.preprocessing(name, model, weights=options.weights, **steps)
-    print(f"preprocessing: {prepared}")
+    prepared = _prepared(options, name, model)
     if not Path(options.images).expanduser().exists():
         raise ValueError(f"{options.images} is no folder, list or package.module:function.")
     source = "folder" if Path(options.images).expanduser().is_dir() else "csv"
@@ -196,6 +275,20 @@ def _images(options, name, model):
         source, options.images, transform=prepared.transform, categories=prepared.categories
     )
     return found.first(options.n_images)
+
+
+def _steps(options):
+    steps = ("transform", "size", "crop", "mean", "std", "interpolation")
+    return {step: getattr(options, step) for step in steps}
+
+
+def _prepared(options, name, model):
+    """The preprocessing of pictures, which is printed."""
+    from . import preprocessing
+
+    found = preprocessing.preprocessing(name, model, weights=options.weights, **_steps(options))
+    print(f"preprocessing: {found}")
+    return found
 
 
 def _export(options):

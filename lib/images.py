@@ -145,6 +145,28 @@ def open_images(
     return LabelledImages(source, items, labels, transform)
 
 
+def open_pictures(
+    folder: str | os.PathLike[str], *, transform: Callable[[Image.Image], torch.Tensor]
+) -> LabelledImages:
+    """Pictures of a folder and of the folders in it, for what needs no labels: all have label 0.
+
+    They are in an order in which a prefix has some of each folder.
+
+    Raises
+    ------
+    ImagesError
+        If there are none.
+    """
+    root = Path(folder).expanduser()
+    items = _pictures(root) if root.is_dir() else []
+    if not items:
+        raise ImagesError(f"no images in {root}: expected files {', '.join(SUFFIXES)}.")
+    places = {parent: i for i, parent in enumerate(dict.fromkeys(item.parent for item in items))}
+    labels = torch.tensor([places[item.parent] for item in items])
+    ordered = LabelledImages("folder", items, labels, transform).first(None)
+    return dataclasses.replace(ordered, labels=torch.zeros(len(items), dtype=torch.int64))
+
+
 def labels_of(
     names: Sequence[str],
     categories: Sequence[str] | None = None,

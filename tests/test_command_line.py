@@ -264,3 +264,50 @@ def test_modules_of_the_working_folder_are_found(tmp_path):
     arguments = ["compress", "mine:net", "--bits", "1", "--out", "it"]
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, check=True)
     assert (tmp_path / "it").is_file()
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A folder of two folders of pictures of noise."""
+    generator = torch.Generator().manual_seed(0)
+    for i in range(40):
+        pixels = torch.randint(256, (32, 32, 3), generator=generator, dtype=torch.uint8)
+        folder = tmp_path / "pictures" / str(i % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+    return str(tmp_path / "pictures")
+
+
+def test_compressed_by_a_folder_of_pictures(noise, tmp_path, capsys):
+    path = str(tmp_path / "new.safetensors")
+    arguments = ("compress", NAME, "--images", noise, "--bits", "3", "--out", path)
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert "bits a weight" in out
+    assert re.search(r"same top-1 as before: [\d.]+ % \[[\d.]+, [\d.]+\] of 40 images", out)
+    (row,) = [row for row in compression.describe(path) if row["layer"] == "all layers"]
+    assert row["bits_per_weight"] == pytest.approx(3, rel=0.03)
+    assert load(path, small())[0].weight.unique().numel() > 8
+
+
+def test_compressed_as_far_as_labelled_pictures_allow(noise, tmp_path, capsys):
+    path = str(tmp_path / "new.safetensors")
+    arguments = ("compress", NAME, "--images", noise, "--max-loss", "10", "--out", path)
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert re.search(r"^top-1: [\d.]+ % \[[\d.]+, [\d.]+\] of 40 images", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ratio", "8"), "need --images"),
+        (("--bits", "2.5"), "whole number"),
+        (("--images", "nowhere", "--bits", "2"), "nowhere"),
+        (("--images", "."), "how small"),
+    ],
+)
+def test_compression_that_cannot_be(options, message, tmp_path, capsys):
+    status, _, error = run(capsys, "compress", NAME, *options, "--out", str(tmp_path / "a"))
+    assert status == 1
+    assert message in error

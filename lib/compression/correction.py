@@ -137,7 +137,7 @@ def _shared(layer):
 def _correct_layer(layer, ours, theirs):
     """Fit a layer's outputs to the reference's; returns what that makes of the outputs."""
     axis = output_axis(layer)
-    slope, mean, target = _least_squares(ours, theirs)
+    slope, mean, target, _ = least_squares(map(_by_channel, ours), map(_by_channel, theirs))
     # In half precision, as the file keeps it: a factor needs no more digits.
     slope = slope.half().double()
     shared = _shared(layer)
@@ -156,10 +156,19 @@ def _correct_layer(layer, ours, theirs):
     return apply
 
 
-def _least_squares(ours, theirs):
-    """Slope of theirs over ours by channel, and both means; float64 of shape (channels,)."""
+def least_squares(ours, theirs):
+    """Slope of theirs over ours by channel, both means, and our variance.
+
+    Parameters
+    ----------
+    ours, theirs : iterable of float32 tensors of shape (channels, n)
+
+    Returns
+    -------
+    tuple of four float64 tensors of shape (channels,)
+    """
     n, sums, origin = 0, 0.0, None
-    for x, y in zip(map(_by_channel, ours), map(_by_channel, theirs), strict=True):
+    for x, y in zip(ours, theirs, strict=True):
         if origin is None:  # sums about a mean keep their digits in float32
             origin = torch.stack([x.mean(1), y.mean(1)])[..., None]
         x, y = x - origin[0], y - origin[1]
@@ -172,6 +181,7 @@ def _least_squares(ours, theirs):
         torch.where(variance > 1e-12 * square, slope, 1.0),
         mean + origin[0, :, 0].double(),
         target + origin[1, :, 0].double(),
+        variance,
     )
 
 

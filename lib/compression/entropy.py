@@ -62,7 +62,9 @@ class Cells(NamedTuple):
         return prepared.label(self.cuts, dtype)
 
 
-def entropy_constrained_cells(weights: Array | Prepared, multiplier: float) -> Cells:
+def entropy_constrained_cells(
+    weights: Array | Prepared, multiplier: float, *, cell_bits: float = 0.0, n_bins: int = N_BINS
+) -> Cells:
     """Cells that minimize inertia + multiplier * bits of the labels at their entropy.
 
     The least cost of the weights up to one bin is that up to an earlier bin and of a cell from
@@ -78,6 +80,11 @@ def entropy_constrained_cells(weights: Array | Prepared, multiplier: float) -> C
     multiplier : float
         Squared error that a bit is worth; at least 0. At many bits a uniform quantizer of step s
         has the slope s ** 2 * log(2) / 6.
+    cell_bits : float
+        What each cell costs besides: its center and its count in a file. It is counted where the
+        number of cells is chosen.
+    n_bins : int
+        Of the shortest path.
 
     Returns
     -------
@@ -95,10 +102,10 @@ def entropy_constrained_cells(weights: Array | Prepared, multiplier: float) -> C
     if not 0 <= multiplier < np.inf:
         raise ValueError(f"multiplier={multiplier} must be finite and at least 0.")
     ordered = as_prepared(weights).ordered
-    starts = bin_starts(ordered, N_BINS, ordered.rank_near)
+    starts = bin_starts(ordered, n_bins, ordered.rank_near)
     bounds = np.append(starts, len(ordered))
     mass, total, square = ordered.ranges(bounds[:-1], bounds[1:]).T
-    path = _shortest_path(mass, total, square, bounds, multiplier)
+    path = _shortest_path(mass, total, square, bounds, multiplier, multiplier * cell_bits)
     return _alternate(ordered, bounds[path], multiplier)
 
 
@@ -265,7 +272,7 @@ def _lower_envelope(centers, prices, cuts):
 
 
 @njit(cache=True)
-def _shortest_path(mass, total, square, bounds, multiplier):
+def _shortest_path(mass, total, square, bounds, multiplier, cell_price):
     """Bins at which the best cells begin, and the end; int64."""
     b = len(mass)
     n = bounds[b]
@@ -281,6 +288,7 @@ def _shortest_path(mass, total, square, bounds, multiplier):
             s += square[i]
             count = bounds[j] - bounds[i]
             cost = best[i] + s - t * t / m + multiplier * count * (log_n - np.log2(count))
+            cost += cell_price
             if cost < best[j]:
                 best[j], came[j] = cost, i
     n_cells, j = 0, b

@@ -1,0 +1,643 @@
+"""One call from a model and a few hundred inputs to a small model."""
+
+import contextlib
+import copy
+import dataclasses
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from tqdm import tqdm
+
+from ..codebook import SharedWeight
+from ..sharing import install
+from ..text import Columns, text_table
+from .calibration import survey
+from .calls import called, floats, n_inputs, weights_of
+from .layer import broadcast, bytes_of, compress_layer, correct_layer, rate_curve
+from .lockstep import walks
+
+COLUMNS: Columns = {  # of a report
+    "name": str,
+    "n_weights": "{:,}".format,
+    "n_clusters": "{:,}".format,
+    "by_channel": str,
+    "bits_per_weight": "{:.3f}".format,
+    "bytes_after": "{:,}".format,
+    "ratio": "{:.2f}".format,
+    "predicted_loss": "{:.2e}".format,
+    "corrected": str,
+}
+BATCH = 32  # inputs at a time, where batches are tensors of one kind
+MOST_PASSES = 12
+NARROW = 1.1  # of two multipliers, so near that some layers may keep the larger one
+TOLERANCE = 0.008  # of the bytes wanted
+LEAST_BITS, MOST_BITS = 0.125, 10.0  # between which the smallest good model is looked for
+
+
+@dataclass(frozen=True)
+class CompressedLayer:
+    """What happened to one layer.
+
+    Attributes
+    ----------
+    name : str
+    n_weights, n_clusters : int
+    bytes_before : int
+        Of its weight.
+    bytes_after : int
+        Of labels, counts, centers and factors in a file, to a few bytes.
+    predicted_loss : float
+        Its share of the model's `predicted_loss`.
+    by_channel : bool
+        Whether its channels were divided by factors before they were clustered.
+    corrected : str
+        What its correction went into: "bias", "factors", "normalization", or several.
+    n_choices : int
+        Times that labels were chosen, between fits of centers and code lengths.
+    tied : tuple of str
+        Further names of its weight.
+    """
+
+    name: str
+    n_weights: int
+    n_clusters: int
+    bytes_before: int
+    bytes_after: int
+    predicted_loss: float
+    by_channel: bool
+    corrected: str
+    n_choices: int
+    tied: tuple = ()
+
+    @property
+    def bits_per_weight(self):
+        """Bits of a weight."""
+        return 8 * self.bytes_after / self.n_weights
+
+    @property
+    def ratio(self):
+        """Bytes before over bytes after."""
+        return self.bytes_before / self.bytes_after
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedModel:
+    """A model whose layers share weights, and how it came about.
+
+    Attributes
+    ----------
+    model : nn.Module
+    layers : tuple of CompressedLayer
+        In the order of computation.
+    left : dict of str to str
+        By name of every other weight of two axes or more, why it stayed exact.
+    multiplier : float
+        Squared error of the model's outputs, as a share of their squares, that a bit was worth.
+    predicted_loss, measured_loss : float
+        Squared error of the model's outputs on the inputs, as a share of their squares. The
+        prediction is the sum over layers, to first order, before channels are corrected.
+    bytes_exact : int
+        Of all else in the model.
+    seconds : float
+    n_passes : int
+        Multipliers that were tried.
+    """
+
+    model: torch.nn.Module
+    layers: tuple
+    left: dict
+    multiplier: float
+    predicted_loss: float
+    measured_loss: float
+    bytes_exact: int
+    seconds: float
+    n_passes: int
+
+    @property
+    def n_weights(self):
+        """Weights in the layers."""
+        return sum(layer.n_weights for layer in self.layers)
+
+    @property
+    def bytes_before(self):
+        """Bytes of their weights before."""
+        return sum(layer.bytes_before for layer in self.layers)
+
+    @property
+    def bytes_after(self):
+        """Bytes of the layers in a file."""
+        return sum(layer.bytes_after for layer in self.layers)
+
+    @property
+    def bits_per_weight(self):
+        """Mean bits of a weight in the layers."""
+        return 8 * self.bytes_after / self.n_weights
+
+    @property
+    def ratio(self):
+        """Bytes of the layers before over after."""
+        return self.bytes_before / self.bytes_after
+
+    @property
+    def model_ratio(self):
+        """The same of the whole model, with what stayed exact."""
+        return (self.bytes_before + self.bytes_exact) / (self.bytes_after + self.bytes_exact)
+
+    def report(self):
+        """A table by layer, what stayed exact and why, and totals; text of several lines."""
+        lines = [text_table(map(_cells, self.layers), COLUMNS)]
+        lines += [f"left exact: {name}, {reason}" for name, reason in self.left.items()]
+        lines += [
+            f"layers: {self.bytes_before:,} to {self.bytes_after:,} bytes, {self.ratio:.2f} times "
+            f"smaller, {self.bits_per_weight:.3f} bits a weight",
+            f"whole model: {self.model_ratio:.2f} times smaller, with {self.bytes_exact:,} bytes "
+            "that stay exact",
+            f"squared error of the outputs, relative: {self.measured_loss:.2e} measured, "
+            f"{self.predicted_loss:.2e} predicted before channels were corrected",
+            f"{self.seconds:.0f} s, {self.n_passes} passes, multiplier {self.multiplier:.3e}",
+        ]
+        return "\n".join(lines)
+
+
+def _cells(layer):
+    """A layer's row of the report."""
+    return dataclasses.asdict(layer) | {
+        "bits_per_weight": layer.bits_per_weight,
+        "ratio": layer.ratio,
+        "by_channel": "yes" if layer.by_channel else "",
+    }
+
+
+def compress(
+    model,
+    batches,
+    *,
+    bits=None,
+    ratio=None,
+    n_bytes=None,
+    max_loss=None,
+    evaluate=None,
+    multiplier=None,
+    layers=None,
+    loss=None,
+    renormalize=False,
+    seed=0,
+    progress=False,
+):
+    """Compress a model by a few hundred inputs, whose labels are not needed.
+
+    Every convolution, linear layer, attention projection and embedding gets a codebook and labels
+    for an entropy coder. A bit is worth the same everywhere: so much error of the model's outputs.
+    Layers are compressed one after another in one forward pass, each on the inputs that the
+    compressed layers before it make; errors of a layer's weights make up for each other, and
+    channels are corrected. See `lib.compression.rate_aware`, `calibration` and `layer`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not modified; evaluated in evaluation mode, on its device.
+    batches : sequence
+        Inputs: tensors, tuples of arguments or dictionaries of keywords. Those of plain tensors are
+        cut to 32 inputs.
+    bits, ratio, n_bytes : float, optional
+        The target: bits a weight, times smaller, or bytes, of the layers in the saved file,
+        codebooks included. It is met within 1 %.
+    max_loss : float, optional
+        The target: as small as possible while `evaluate` says that no more is lost.
+    evaluate : callable, optional
+        From a model to its quality, such as its top-1 in percent: larger is better.
+    multiplier : float, optional
+        The target: squared error of the model's outputs, as a share of their squares, that a bit
+        is worth. A halved multiplier costs up to half a bit a weight.
+    layers : sequence of str, optional
+        Names of modules, or of their parameters; by default all that can be compressed.
+    loss : callable, optional
+        From the outputs of a batch to the losses of its inputs or their sum. Its Fisher information
+        then says what a layer's error costs, instead of the outputs' squared error.
+    renormalize : bool
+        Take the means and variances of batch normalization again from the inputs, at the end. A few
+        hundred inputs are too few for most networks.
+    seed : int
+        Of random signs and of inputs drawn. The same call gives the same model.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    CompressedModel
+
+    Raises
+    ------
+    ValueError
+        If not exactly one target is given or it cannot be met, there are no inputs, a layer is not
+        known, or nothing can be compressed.
+
+    Notes
+    -----
+    Time grows with the number of layers, not with its square; a search for the target takes one
+    pass that only looks and usually two or three that compress. Memory: the activations that two
+    forward passes of all inputs hold at once, and three times the second moments of one layer,
+    which are of 16,384 columns, 1 GB, at most.
+    """
+    start = time.perf_counter()
+    target = _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier)
+    with _evaluating(model):
+        plan = _plan(model, batches, layers, loss, seed, progress)
+        if target == "multiplier":
+            found = _pass(plan, multiplier)
+        elif target == "max_loss":
+            found = _smallest(plan, evaluate, evaluate(model) - max_loss)
+        else:
+            n = plan.n_weights
+            goal = {"bits": lambda: bits * n / 8, "n_bytes": lambda: n_bytes}
+            goal["ratio"] = lambda: plan.bytes_before / ratio
+            found = _of_size(plan, goal[target]())
+        record = _record(plan, found, start)
+        if renormalize:
+            _renormalize(record.model, plan.batches)
+    return record
+
+
+def _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier):
+    """Name of the one target that is given."""
+    targets = {
+        "bits": bits,
+        "ratio": ratio,
+        "n_bytes": n_bytes,
+        "max_loss": max_loss,
+        "multiplier": multiplier,
+    }
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(targets)}: {given} are given.")
+    [(name, value)] = given.items()
+    if not 0 < value < math.inf and not (name == "max_loss" and value == 0):
+        raise ValueError(f"{name}={value} must be positive and finite.")
+    if (name == "max_loss") != (evaluate is not None):
+        raise ValueError("max_loss and evaluate need each other: give both or neither.")
+    return name
+
+
+def _rebatched(batches):
+    """Batches of at most 32 inputs, where they are tensors of one kind."""
+    if not batches:
+        raise ValueError("no batches: give a few hundred inputs.")
+    kinds = {
+        (type(b), b.shape[1:], b.dtype, b.device) if isinstance(b, torch.Tensor) else None
+        for b in batches
+    }
+    if len(kinds) > 1 or None in kinds:
+        return batches
+    return list(torch.cat(batches).split(BATCH))
+
+
+@dataclass(eq=False)
+class _Plan:
+    """What every pass needs."""
+
+    model: torch.nn.Module
+    batches: list
+    survey: object
+    seed: int
+    progress: bool
+    by_channel: dict = field(default_factory=dict)  # where that is settled
+
+    def __post_init__(self):
+        uses = self.survey.uses
+        self.weights = {key: name for key, name in weights_of(self.model).items() if name in uses}
+        self.parameters = {name: self.model.get_parameter(name) for name in uses}
+        self.n_weights = sum(p.numel() for p in self.parameters.values())
+        self.bytes_before = sum(p.numel() * p.element_size() for p in self.parameters.values())
+
+    @property
+    def unit(self):
+        """Of errors that are weighed: the mean square of the model's outputs."""
+        return self.survey.power if self.survey.by_gradient else 1.0
+
+    def bar(self, text):
+        """A progress bar of the layers."""
+        return tqdm(desc=text, total=len(self.parameters), disable=not self.progress)
+
+
+@contextlib.contextmanager
+def _evaluating(model):
+    """Evaluation mode without the fused attention, which hides its weights; both put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, training in modes:
+            module.training = training
+
+
+def _plan(model, batches, layers, loss, seed, progress):
+    batches = _rebatched(list(batches))
+
+    def bar(batches):
+        return tqdm(batches, desc="surveying", disable=not progress)
+
+    names = None if layers is None else _names(model, layers)
+    found = survey(model, batches, names, loss=loss, seed=seed, progress=bar)
+    if not found.uses:
+        reasons = "; ".join(f"{name}: {why}" for name, why in found.left.items())
+        raise ValueError(f"nothing can be compressed. {reasons or 'The model has no weights.'}")
+    return _Plan(model, batches, found, seed, progress)
+
+
+def _names(model, layers):
+    """Names of weights, of modules' names or their own; of tied ones the first."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    first = {}
+    for name, parameter in parameters.items():
+        first.setdefault(id(parameter), name)
+    found = [name if name in parameters else f"{name}.weight".lstrip(".") for name in layers]
+    if unknown := [name for name in found if name not in parameters]:
+        known = [name for name, p in parameters.items() if p.dim() > 1]
+        raise ValueError(f"the model has no weights {unknown}: choose from {known}.")
+    return {first[id(parameters[name])] for name in found}
+
+
+@dataclass(eq=False)
+class _Found:
+    """What a pass made, and of how many this was the last."""
+
+    multiplier: float
+    settled: dict = field(default_factory=dict)  # multipliers of some layers, a little larger
+    layers: dict = field(default_factory=dict)
+    error: float = math.nan
+    n_passes: int = 1
+
+    @property
+    def n_bytes(self):
+        return sum(layer.n_bytes for layer in self.layers.values())
+
+
+# ------------------------------------------------------------------------------- targets
+
+
+def _of_size(plan, goal):
+    """The pass whose layers have so many bytes, within 1 %."""
+    curve = _curve(plan)
+    multiplier, best, above, below, settled = _solved(curve, goal), None, None, None, {}
+    for n_passes in range(1, MOST_PASSES + 1):
+        found = _pass(plan, multiplier, settled)
+        if best is None or abs(found.n_bytes - goal) < abs(best.n_bytes - goal):
+            best = found
+        best.n_passes = n_passes
+        off = best.n_bytes / goal - 1
+        if abs(off) <= TOLERANCE:
+            break
+        if abs(off) < 0.1 and not plan.by_channel:
+            # Settled, since a choice that flips makes bytes jump.
+            plan.by_channel = {name: layer.by_channel for name, layer in found.layers.items()}
+        if found.n_bytes > goal:
+            above = found
+        else:
+            below = found
+        # Bytes differ from the curve's by a factor that changes slowly; else the interval is cut.
+        multiplier = _solved(curve, goal * curve(multiplier) / found.n_bytes)
+        if above and below:
+            low, high = above.multiplier, below.multiplier
+            if high < NARROW * low and (jumping := _jumping(above, below)):
+                settled = settled | dict.fromkeys(jumping, high)
+                multiplier, above = low / NARROW, None
+            elif n_passes > 3 or not low < multiplier < high:
+                multiplier = math.sqrt(low * high)
+    if abs(off) > 0.1:
+        raise ValueError(
+            f"the layers cannot have {goal:,.0f} bytes: the nearest found are {best.n_bytes:,}."
+        )
+    if abs(off) > 0.01:  # of so few weights that a center more or less is a percent
+        warnings.warn(f"the layers have {100 * off:+.1f} % of the bytes wanted.", stacklevel=3)
+    return best
+
+
+def _jumping(above, below):
+    """Layers whose bytes differ much between nearly the same multipliers: by a center more."""
+    pairs = [
+        (name, above.layers[name].n_bytes, below.layers[name].n_bytes) for name in above.layers
+    ]
+    return [name for name, more, less in pairs if more > (1 + 3 * TOLERANCE) * less]
+
+
+def _smallest(plan, evaluate, least):
+    """The pass with the fewest bytes whose model is good enough, to 3 % of its bits."""
+    curve, best = _curve(plan), None
+    low, high, n_passes = math.log2(LEAST_BITS), math.log2(MOST_BITS), 0
+    while best is None or high - low > math.log2(1.03):
+        bits = high if best is None and n_passes >= 8 else (low + high) / 2
+        found = _pass(plan, _solved(curve, 2**bits * plan.n_weights / 8))
+        n_passes += 1
+        model = _installed(plan, found)
+        if evaluate(model) >= least:
+            best, high = found, bits
+        elif bits == high:
+            raise ValueError(f"even at {2**bits:.0f} bits a weight more than max_loss is lost.")
+        else:
+            low = bits
+    best.n_passes = n_passes
+    return best
+
+
+def _curve(plan):
+    """Bytes of all layers at a multiplier, as a few rows of each tell; a function."""
+    offers, passes = {}, plan.batches
+    with walks(plan.model, passes, plan.weights) as begun, plan.bar("looking") as bar:
+        while waiting := [walk for walk in begun if walk.call is not None]:
+            name = waiting[0].call.name
+            ready = [walk for walk in waiting if walk.call.name == name]
+            if name not in offers:
+                calls = [walk.call for walk in ready]
+                use, weight = plan.survey.uses[name], plan.parameters[name]
+                offers[name] = rate_curve(use, weight, calls, seed=plan.seed)
+                bar.update()
+            for walk in ready:
+                with torch.no_grad():
+                    outputs = walk.call.output()
+                walk.advance(outputs)
+    return lambda multiplier: sum(offer(multiplier * plan.unit) for offer in offers.values())
+
+
+def _solved(curve, goal):
+    """The multiplier at which a curve has so many bytes, by bisection of its logarithm."""
+    low, high = -200.0, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if curve(2.0**middle) > goal:
+            low = middle
+        else:
+            high = middle
+    return 2.0**high
+
+
+# -------------------------------------------------------------------------------- passes
+
+
+def _pass(plan, multiplier, settled=()):
+    """Compress every layer in one forward pass of all inputs, and of the float model beside it."""
+    found, n = _Found(multiplier, dict(settled)), len(plan.batches)
+    both = walks(plan.model, plan.batches * 2, plan.weights)
+    with both as begun, plan.bar("compressing") as bar:
+        ours, theirs = begun[:n], begun[n:]
+        while waiting := [walk for walk in begun if walk.call is not None]:
+            name = waiting[0].call.name
+            _step(plan, found, name, ours, theirs)
+            bar.update(len(found.layers) - bar.n)
+        pairs = zip(ours, theirs, strict=True)
+        error = sum(_squared_error(a.outputs, b.outputs) for a, b in pairs)
+    found.error = error / sum(map(n_inputs, plan.batches))
+    return found
+
+
+@torch.no_grad()
+def _step(plan, found, name, ours, theirs):
+    """Compress the layer that passes wait at, unless it is, and let them go on.
+
+    Where the way through a model depends on its inputs, a pass may go on without its float one.
+    """
+    use, parameter = plan.survey.uses[name], plan.parameters[name]
+    price = found.settled.get(name, found.multiplier) * plan.unit
+    here = [walk for walk in ours if _waits(walk, name)]
+    exact = {walk: walk.call.output() for walk in theirs if _waits(walk, name)}
+    made = {}
+    if here and name not in found.layers:
+        calls, how = [walk.call for walk in here], {"by_channel": plan.by_channel.get(name)}
+        layer = compress_layer(use, parameter, calls, price, seed=plan.seed, **how)
+        found.layers[name] = layer
+        weight = layer.weight(parameter, use.call)
+        made = {walk: walk.call.output(weight) for walk in here}
+        pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0] in made]
+        pairs = [(made[a], exact[b]) for a, b in pairs if b in exact]
+        if pairs and use.n_calls == 1 and not use.call.is_embedding:
+            bias = None if use.bias is None else plan.model.get_parameter(use.bias)
+            outputs = zip(*pairs, strict=True)
+            slope, shift = correct_layer(use, layer, *outputs, bias, price)
+            made = {walk: _moved(use.call, made[walk], slope, shift) for walk in here}
+        layer.n_bytes = bytes_of(use, layer)
+    elif here:
+        layer = found.layers[name]
+        weight = layer.weight(parameter, use.call)
+        made = {walk: walk.call.output(weight, layer.bias) for walk in here}
+    for walk in list(made):
+        walk.advance(made.pop(walk))
+    for walk in list(exact):
+        walk.advance(exact.pop(walk))
+
+
+def _waits(walk, name):
+    return walk.call is not None and walk.call.name == name
+
+
+def _moved(call, outputs, slope, shift):
+    slope, shift = (call.channels(v).to(outputs) for v in (slope, shift))
+    return torch.addcmul(shift, outputs, slope)
+
+
+def _squared_error(ours, theirs):
+    return sum(
+        float((a.double() - b.double()).square().sum())
+        for a, b in zip(floats(ours), floats(theirs), strict=True)
+    )
+
+
+def _installed(plan, found):
+    """A copy of the model that computes as a pass did."""
+    model = copy.deepcopy(plan.model)
+    for name, layer in found.layers.items():
+        _install(model, plan.survey.uses[name], layer, name)
+    return model
+
+
+def _record(plan, found, start):
+    layers = tuple(_row(plan, name, layer, plan.unit) for name, layer in found.layers.items())
+    left = plan.survey.left | {
+        name: "not reached by the inputs" for name in plan.parameters if name not in found.layers
+    }
+    return CompressedModel(
+        model=_installed(plan, found),
+        layers=layers,
+        left=left,
+        multiplier=found.multiplier,
+        predicted_loss=sum(layer.predicted_loss for layer in layers),
+        measured_loss=found.error / plan.survey.power,
+        bytes_exact=_bytes(plan.model) - sum(layer.bytes_before for layer in layers),
+        seconds=time.perf_counter() - start,
+        n_passes=found.n_passes,
+    )
+
+
+def _row(plan, name, layer, power):
+    use, weight = plan.survey.uses[name], plan.parameters[name]
+    parameters = plan.model.named_parameters(remove_duplicate=False)
+    places = {"bias": layer.bias, "normalization": use.norm, "factors": layer.scale}
+    if layer.shift is None and layer.scale is None:
+        places.pop("normalization")
+    if use.norm is not None:
+        places.pop("factors")
+    return CompressedLayer(
+        name=name.removesuffix(".weight"),
+        n_weights=weight.numel(),
+        n_clusters=len(layer.centers),
+        bytes_before=weight.numel() * weight.element_size(),
+        bytes_after=layer.n_bytes,
+        predicted_loss=layer.distortion / power,
+        by_channel=layer.by_channel,
+        corrected=", ".join(place for place, value in places.items() if value is not None),
+        n_choices=layer.n_choices,
+        tied=tuple(other for other, p in parameters if p is weight and other != name),
+    )
+
+
+def _bytes(model):
+    """Of all tensors of a model, each once."""
+    tensors = {id(t): t for t in model.state_dict(keep_vars=True).values()}
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+@torch.no_grad()
+def _install(model, use, layer, name):
+    """Make a model compute as a compressed layer does."""
+    scale = layer.scale
+    if layer.bias is not None:
+        model.get_parameter(use.bias).copy_(layer.bias)
+    if use.norm is not None and (scale is not None or layer.shift is not None):
+        _into_norm(model.get_submodule(use.norm), scale, layer.shift)
+        scale = None
+    parameter = model.get_parameter(name)
+    scale = None if scale is None else broadcast(scale, use.call)
+    shared = SharedWeight(layer.labels, len(layer.centers), scale=scale)
+    install(model, name, shared.to(parameter.device), torch.from_numpy(layer.centers))
+
+
+def _into_norm(norm, scale, shift):
+    """Make a batch normalization read outputs that lack a factor and a shift."""
+    scale = torch.ones(norm.num_features) if scale is None else scale
+    scale = scale.double().to(norm.running_mean.device)
+    shift = 0.0 if shift is None else shift.to(scale.device)
+    norm.running_mean.copy_((norm.running_mean.double() - shift) / scale)
+    norm.weight.copy_(norm.weight.double() * scale)
+
+
+@torch.no_grad()
+def _renormalize(model, batches):
+    """Take batch normalization's means and variances again, in place."""
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a mean over all batches
+            norm.train()
+        for batch in batches:
+            called(model, batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()

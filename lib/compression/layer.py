@@ -1,0 +1,302 @@
+"""One layer compressed: its weight's labels and codebook, and its channels corrected."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .calibration import most_inputs
+from .correction import least_squares
+from .layout import from_matrix, inputs_of, to_matrix
+from .rate_aware import Factor, coded_bytes, factor, fit
+
+MOST_COLUMNS = 16_384  # whose moments are held at once, 1 GB; layers of more are cut into blocks
+TRIED_ROWS = 64  # that tell whether a layer's channels get factors before they are clustered
+BITS_OF_FACTOR = 16
+SLOPES = 2.0**-4, 2.0**4  # of channels; beyond, nothing is left of one to correct
+OCTAVES = range(-20, 3, 3)  # of multipliers that a layer is looked at with
+
+
+@dataclass(eq=False)
+class Compressed:
+    """What a layer became.
+
+    Attributes
+    ----------
+    labels : int16 tensor of the weight's shape
+    centers : float32 array of shape (k,)
+    counts : int64 array of shape (k,)
+    scale : float32 tensor of shape (channels,), or None
+        Factors of the output channels; exact in float16 where the file holds them.
+    bias : torch.Tensor or None
+        The new bias.
+    shift : float64 tensor of shape (channels,), or None
+        Added to the outputs, where a batch normalization takes it in.
+    distortion : float
+        Predicted squared error of the model's outputs, a mean over inputs.
+    n_choices : int
+        Times that labels were chosen.
+    by_channel : bool
+        Whether channels were divided by factors before they were clustered.
+    n_bytes : int
+        In a file.
+    """
+
+    labels: torch.Tensor
+    centers: np.ndarray
+    counts: np.ndarray
+    scale: torch.Tensor | None
+    distortion: float
+    n_choices: int
+    by_channel: bool
+    bias: torch.Tensor | None = None
+    shift: torch.Tensor | None = None
+    n_bytes: int = 0
+
+    def weight(self, like, call):
+        """The weight that these make, in the dtype and on the device of `like`."""
+        centers = torch.from_numpy(self.centers).to(like)
+        weight = centers[self.labels.int().to(like.device)]
+        return weight if self.scale is None else weight * broadcast(self.scale, call).to(like)
+
+
+def broadcast(scale, call):
+    """Factors of output channels, to be broadcast over a call's weight."""
+    weight = call.arguments["weight"]
+    axis = int(call.is_transposed)
+    return scale.view([-1 if i == axis else 1 for i in range(weight.dim())])
+
+
+def compress_layer(use, weight, calls, multiplier, *, by_channel=None, seed=0):
+    """Labels and codebook of one weight.
+
+    Parameters
+    ----------
+    use : Use
+    weight : torch.Tensor
+    calls : sequence of Call
+        With the inputs that reach it.
+    multiplier : float
+        What a bit costs, in units of the model's outputs squared.
+    by_channel : bool, optional
+        Whether channels are divided by factors before they are clustered; by default where it pays.
+    seed : int
+        Of the inputs drawn.
+
+    Returns
+    -------
+    Compressed
+    """
+    matrix = to_matrix(weight.detach().float().cpu(), use.call)
+    pieces = n_pieces(matrix.shape[-1])
+    factors, importance = _factors(use, matrix, calls, pieces, seed)
+    scale = _scale(use, matrix) if takes_scale(use) else None
+    if by_channel is None and scale is not None:
+        by_channel = _pays(use, matrix, scale, factors, importance, multiplier, pieces)
+    if not by_channel:
+        scale = None
+    if scale is not None:
+        matrix, importance = matrix / scale[..., None], importance * scale.square()
+    found = fit(_cut(matrix, pieces), factors, _repeat(importance, pieces), multiplier, seed=seed)
+    labels = _joined(found.labels, pieces)
+    return Compressed(
+        labels=from_matrix(labels, weight.shape, use.call),
+        centers=found.centers,
+        counts=found.counts,
+        scale=None if scale is None else scale.flatten(),
+        distortion=found.distortion,
+        n_choices=len(found.history),
+        by_channel=scale is not None,
+    )
+
+
+def rate_curve(use, weight, calls, *, seed=0):
+    """Bytes of a layer by multiplier, as a few of its rows tell.
+
+    Parameters
+    ----------
+    use, weight, calls, seed
+        As of `compress_layer`.
+
+    Returns
+    -------
+    callable
+        From a multiplier to bytes; descending.
+    """
+    matrix = to_matrix(weight.detach().float().cpu(), use.call)
+    pieces, n = n_pieces(matrix.shape[-1]), matrix.numel()
+    factors, importance = _factors(use, matrix, calls, pieces, seed)
+    rows = _some(matrix.shape[1])
+    tried, weighed = _cut(matrix[:, rows], pieces), _repeat(importance[:, rows], pieces)
+    share = tried.numel() / n
+    # Squared error of the outputs where all weights are zero: about the multiplier of no bits.
+    mass = weighed[:, :, None].double() * factors.curvature[:, None].double()
+    largest = float((tried.double().square() * mass).mean()) or 1.0
+    multipliers = [largest * 2.0**octave for octave in OCTAVES]
+    sizes = []
+    for multiplier in multipliers:
+        found = fit(tried, factors, weighed, multiplier, share=share, seed=seed, max_iter=3)
+        k = len(found.counts)
+        sizes.append((coded_bytes(found.counts) - 6 * k) / share + 6 * k)
+    logs, sizes = np.log2(multipliers), np.minimum.accumulate(sizes)
+
+    def curve(multiplier):
+        log = math.log2(multiplier)
+        more = max(0.0, logs[0] - log) / 2 * n / 8  # half a bit for each octave
+        return float(np.interp(log, logs, sizes)) + more
+
+    return curve
+
+
+def _some(rows):
+    return torch.linspace(0, rows - 1, min(TRIED_ROWS, rows)).long()
+
+
+def n_pieces(columns):
+    """Blocks of equal size that a row is cut into, so that the moments of each fit memory."""
+    return next(n for n in range(-(-columns // MOST_COLUMNS), columns + 1) if columns % n == 0)
+
+
+def _cut(matrix, pieces):
+    """Blocks of columns as further groups; of (groups, n, columns)."""
+    groups, n, columns = matrix.shape
+    parts = matrix.view(groups, n, pieces, columns // pieces).transpose(1, 2)
+    return parts.reshape(groups * pieces, n, columns // pieces)
+
+
+def _joined(matrix, pieces):
+    """What `_cut` cut."""
+    groups, n, columns = matrix.shape
+    parts = matrix.view(groups // pieces, pieces, n, columns).transpose(1, 2)
+    return parts.reshape(groups // pieces, n, pieces * columns)
+
+
+def _repeat(importance, pieces):
+    return importance.repeat_interleave(pieces, 0)
+
+
+def _factors(use, matrix, calls, pieces, seed):
+    """Factored moments of the inputs, and the importance of each row."""
+    if use.call.is_embedding:  # a row's outputs are its weights: none makes up for another
+        order = torch.arange(matrix.shape[-1])[None]
+        return Factor(order, None, use.features.float()[None]), use.words.float()[None]
+    moments = use.moments
+    if moments is None:
+        moments = _moments(use.call, calls, pieces, seed)
+    else:
+        moments = torch.stack([_diagonal_block(moments, piece, pieces) for piece in range(pieces)])
+        moments = moments.transpose(0, 1).flatten(0, 1).clone()
+    importance = use.importance.float().view(matrix.shape[:2])
+    if use.words is not None:  # tied to an embedding, whose errors count as well
+        more = use.features.float() * float(use.words.mean() / importance.mean())
+        moments.diagonal(dim1=1, dim2=2).add_(_cut(more[None, None], pieces)[:, 0])
+    if not moments.isfinite().all():
+        raise ValueError(f"{use.call.name}: its inputs are not finite.")
+    return factor(moments), importance
+
+
+def _diagonal_block(moments, piece, pieces):
+    size = moments.shape[-1] // pieces
+    return moments[:, piece * size : (piece + 1) * size, piece * size : (piece + 1) * size]
+
+
+def _moments(call, calls, pieces, seed):
+    """Mean products of inputs, by group and block of columns."""
+    generator = torch.Generator().manual_seed(seed)
+    sums, n = 0.0, 0
+    for one in calls:
+        inputs = inputs_of(one, -(-most_inputs(call) // len(calls)), generator)
+        n += inputs.shape[1]
+        inputs = _cut(inputs, pieces)
+        sums = sums + inputs.transpose(1, 2) @ inputs
+    return sums / n
+
+
+def _scale(use, matrix):
+    """Root mean squares of the channels, relative to their mean; (groups, rows)."""
+    scale = matrix.square().mean(2).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    scale = scale / scale.mean()
+    return scale if use.norm is not None else scale.half().float().clamp_min(2.0**-14)
+
+
+def _pays(use, matrix, scale, factors, importance, multiplier, pieces):
+    """Whether labels of channels divided by factors cost less, the factors included."""
+    rows = _some(matrix.shape[1])
+    tried, weighed, divided = matrix[:, rows], importance[:, rows], scale[:, rows]
+    share = len(rows) / matrix.shape[1]
+
+    def cost(weight, weights):
+        weight, weights = _cut(weight, pieces), _repeat(weights, pieces)
+        return fit(weight, factors, weights, multiplier, share=share, max_iter=2).cost
+
+    plain, scaled = cost(tried, weighed), cost(tried / divided[..., None], weighed * divided**2)
+    if use.norm is None:
+        scaled += multiplier * BITS_OF_FACTOR * divided.numel()
+    return scaled < plain
+
+
+def takes_scale(use):
+    """Whether a layer's output channels can have factors: in the file, or in what follows."""
+    if use.n_calls > 1 or use.call.is_embedding:
+        return False
+    return use.norm is not None or not (use.call.is_transposed and use.call.groups > 1)
+
+
+def correct_layer(use, layer, ours, theirs, bias, multiplier):
+    """Fit a layer's channels to the float model's; written to `layer`.
+
+    The outputs of each channel, of inputs that the compressed layers before it made, get the slope
+    and the mean of what the float model computes (as bias correction of Nagel et al. 2019, with a
+    slope). Slopes go into a batch normalization that follows, or into the layer's factors where
+    they pay for these; shifts into the bias or the normalization.
+
+    Parameters
+    ----------
+    use : Use
+    layer : Compressed
+    ours, theirs : sequence of torch.Tensor
+        Outputs of the layer, and of the float model's.
+    bias : torch.Tensor or None
+    multiplier : float
+
+    Returns
+    -------
+    tuple of two float64 tensors of shape (channels,)
+        Slope and shift that the outputs get.
+    """
+    pairs = [[use.call.by_channel(y).float().cpu() for y in side] for side in (ours, theirs)]
+    slope, mean, target, variance = least_squares(*pairs)
+    slope = slope.clamp(*SLOPES)
+    if use.norm is None:
+        slope = _half_slope(use, layer, slope, variance, multiplier)
+    shift = target - slope * mean
+    if bias is not None:
+        before = bias.detach().double().cpu()
+        layer.bias = (shift + slope * before).to(bias)
+        shift = layer.bias.double().cpu() - slope * before
+    elif use.norm is not None:
+        layer.shift = shift
+    else:
+        shift = torch.zeros_like(shift)
+    if (slope != 1).any():
+        scale = slope.float()
+        layer.scale = scale if layer.scale is None else (layer.scale * scale)
+        if use.norm is None:
+            layer.scale = layer.scale.half().float()
+    return slope, shift
+
+
+def _half_slope(use, layer, slope, variance, multiplier):
+    """The slopes as the file holds them; ones where they are not worth their bytes."""
+    slope = slope.half().double()
+    gain = float((use.importance * variance * (slope - 1).square()).sum())
+    pays = layer.scale is not None or gain > multiplier * BITS_OF_FACTOR * len(slope)
+    return slope if takes_scale(use) and pays else torch.ones_like(slope)
+
+
+def bytes_of(use, layer):
+    """Bytes of a layer in a file."""
+    factors = 0 if layer.scale is None or use.norm is not None else 2 * len(layer.scale)
+    return coded_bytes(layer.counts) + factors

@@ -1,0 +1,87 @@
+"""Forward passes side by side: each stops wherever it uses a weight, until that is answered.
+
+So a layer can be compressed when all inputs have reached it, on what the compressed layers before
+it made of them, and the passes go on: one forward pass in all, whatever the number of layers. A
+pass is a thread, since a forward pass cannot stop in any other way; one runs at a time.
+"""
+
+import contextlib
+import threading
+
+import torch
+
+from .calls import Uses, called
+
+
+class _Cancelled(Exception):
+    """The passes are given up."""
+
+
+class Walk:
+    """A forward pass of a batch that stops at each use of a weight.
+
+    Attributes
+    ----------
+    call : Call or None
+        What it waits for; None when it has ended.
+    outputs : object
+        Of the model, when it has ended.
+    """
+
+    def __init__(self, model, batch, weights):
+        self.model, self.batch, self.weights = model, batch, weights
+        self.call = self.outputs = self.error = self.answer = None
+        self.cancelled = False
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.advance(None)
+
+    def advance(self, answer):
+        """Let it go on with the output of its call, until it stops again or ends."""
+        self.call, self.answer = None, answer
+        self._go.release()
+        self._stopped.acquire()
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self):
+        """End it."""
+        self.cancelled = True
+        self._go.release()
+        self._thread.join()
+
+    def _run(self):
+        self._go.acquire()
+        try:
+            if not self.cancelled:
+                with torch.no_grad(), Uses(self.weights, self._ask):
+                    self.outputs = called(self.model, self.batch)
+        except _Cancelled:
+            pass
+        except BaseException as error:  # raised where the pass is waited for
+            self.error = error
+        finally:
+            self._stopped.release()
+
+    def _ask(self, call):
+        self.call = call
+        self._stopped.release()
+        self._go.acquire()
+        if self.cancelled:
+            raise _Cancelled
+        answer, self.answer = self.answer, None
+        return answer
+
+
+@contextlib.contextmanager
+def walks(model, batches, weights):
+    """A `Walk` of each batch, at its first call; ended whatever happens."""
+    begun = []
+    try:
+        for batch in batches:
+            begun.append(Walk(model, batch, weights))
+        yield begun
+    finally:
+        for walk in begun:
+            walk.cancel()

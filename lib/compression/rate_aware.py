@@ -1,0 +1,384 @@
+"""Labels that keep the error of a layer's outputs small and their code short.
+
+The error of a layer's outputs is a quadratic form of its weights' errors, (w - q) H (w - q)^T for
+each row, H the second moments of the inputs. With H = M D M^T, M upper triangular with ones on its
+diagonal, it is the sum over columns j of
+
+    D_j (t_j - q_j)^2,    t_j = w_j + sum over i < j of (w_i - q_i) M_ij:
+
+each column aims at a target that makes up for the errors before it (GPTQ, Frantar et al. 2023, in
+the form of LDLQ, Chee et al. 2023). Rate-aware, a weight gets the label that minimizes
+
+    importance * D_j (t_j - center)^2 + multiplier * bits of the label.
+
+Then centers and code lengths are fitted to the labels, and labels chosen anew, while the cost
+falls.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..clustering import Prepared
+from ..engine import threads
+from ..engine.compiled import inner, kernel
+from .coding import entropy, packed_bytes
+from .entropy import entropy_constrained_cells
+
+BLOCK = 128  # columns whose errors are handed on one by one; further ones by matrix products
+N_BINS = 1024  # of the shortest path that finds its cells
+SAMPLE = 1 << 18  # weights that a first codebook is fitted to
+BITS_OF_CENTER = 16 + 32  # of itself in float16, and of its count
+
+
+class Factor(NamedTuple):
+    """Second moments H = M D M^T of a layer's inputs, by group, its columns in an order.
+
+    Attributes
+    ----------
+    order : int64 tensor of shape (groups, columns)
+    unit : float32 tensor of shape (groups, columns, columns), or None
+        M; None where it is the identity.
+    curvature : float32 tensor of shape (groups, columns)
+        The diagonal of D.
+    """
+
+    order: torch.Tensor
+    unit: torch.Tensor | None
+    curvature: torch.Tensor
+
+
+class Fitted(NamedTuple):
+    """Labels of a layer with their codebook.
+
+    Attributes
+    ----------
+    labels : int16 tensor of shape (groups, rows, columns)
+    centers : float32 array of shape (k,)
+        Ascending.
+    counts : int64 array of shape (k,)
+        Positive.
+    distortion : float
+        Of the outputs, weighted by importance.
+    cost : float
+        Distortion + multiplier * bits.
+    history : tuple of float
+        The cost after each alternation; the least is `cost`.
+    """
+
+    labels: torch.Tensor
+    centers: np.ndarray
+    counts: np.ndarray
+    distortion: float
+    cost: float
+    history: tuple
+
+    @property
+    def n_bytes(self):
+        """Bytes of labels, counts and centers in a file, to a few bytes."""
+        return coded_bytes(self.counts)
+
+
+def coded_bytes(counts):
+    """Bytes of labels with these counts, of the counts and of float16 centers, in a file."""
+    n, k = int(np.sum(counts)), len(counts)
+    coded = n * entropy(counts) / 8 + 4 * k + 4
+    return 2 * k + math.ceil(min(coded, packed_bytes(n, k)))
+
+
+def factor(moments, damping=0.01):
+    """Factor the inputs' second moments; they are used up.
+
+    Parameters
+    ----------
+    moments : float32 tensor of shape (groups, columns, columns)
+        Written to.
+    damping : float
+        Added to the diagonal, in units of its mean.
+
+    Returns
+    -------
+    Factor
+        Columns with the largest moments first, so that the others can make up for them.
+
+    Notes
+    -----
+    O(columns^3) of each group, a third of it in products.
+    """
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    diagonal += damping * torch.where(mean > 0, mean, 1.0)
+    # Reversed, since the lower factor of the reversed matrix is the upper one of the matrix.
+    order = diagonal.argsort(dim=1, stable=True)
+    group = torch.arange(len(moments))[:, None, None]
+    ordered = moments[group, order[:, :, None], order[:, None, :]]
+    lower = _cholesky(ordered, mean[:, :, None] * damping)
+    scale = lower.diagonal(dim1=1, dim2=2).clone()
+    lower /= scale[:, None, :]
+    return Factor(order.flip(1), lower.flip(1, 2), scale.square().flip(1))
+
+
+def _cholesky(matrices, step):
+    """Lower factors; what rounding made indefinite is damped more."""
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(matrices)
+        if not failed.any():
+            return lower
+        step = torch.where(step > 0, 10 * step, 1.0)
+        matrices.diagonal(dim1=1, dim2=2).add_(step[:, :, 0])
+
+
+def fit(weight, factor, importance, multiplier, *, share=1.0, seed=0, max_iter=8, tol=2e-3):
+    """Labels and codebook of a weight matrix, of the least cost that alternating finds.
+
+    Parameters
+    ----------
+    weight : float32 tensor of shape (groups, rows, columns)
+    factor : Factor
+    importance : float tensor of shape (groups, rows)
+        Positive: what a squared error of each row's output costs.
+    multiplier : float
+        What a bit costs.
+    share : float
+        Of the layer's weights that these are, which bear this share of what its centers cost.
+    seed : int
+        Of the weights that a first codebook is fitted to.
+    max_iter : int
+        Times that labels are chosen at most.
+    tol : float
+        The alternation stops where it lowers the cost by less, relatively.
+
+    Returns
+    -------
+    Fitted
+    """
+    ordered = weight.gather(2, factor.order[:, None].expand_as(weight)).contiguous()
+    importance = importance.float().contiguous()
+    of_center = share * BITS_OF_CENTER
+    codebook = first_codebook(ordered, factor, importance, multiplier, of_center, seed)
+    best, history = None, []
+    for _ in range(max_iter):
+        found = choose_labels(ordered, factor, importance, multiplier, *codebook)
+        bits = found.counts.sum() * entropy(found.counts) + of_center * len(found.counts)
+        cost = found.distortion + multiplier * bits
+        history.append(cost)
+        stop = best is not None and cost > (1 - tol) * best[0]
+        if best is None or cost < best[0]:
+            best = cost, found, codebook[0][found.used]
+        if stop:
+            break
+        codebook = found.refitted()
+    cost, found, centers = best
+    labels = torch.empty_like(found.labels)
+    labels.scatter_(2, factor.order[:, None].expand_as(labels), found.labels)
+    return Fitted(labels, centers, found.counts, found.distortion, cost, tuple(history))
+
+
+class Chosen(NamedTuple):
+    """Labels of one choice, of the columns in order.
+
+    Attributes
+    ----------
+    labels : int16 tensor of shape (groups, rows, columns)
+        Places among the used centers.
+    used : int array
+        Places of these in the codebook.
+    counts : int64 array of shape (used,)
+    means : float64 array of shape (used,)
+        Mean targets, weighted by importance and curvature.
+    distortion : float
+    """
+
+    labels: torch.Tensor
+    used: np.ndarray
+    counts: np.ndarray
+    means: np.ndarray
+    distortion: float
+
+    def refitted(self):
+        """Centers and code lengths of these labels."""
+        return codebook_of(self.means, self.counts)
+
+
+def codebook_of(centers, counts):
+    """Centers in float16 where that changes them little, ascending, with their code lengths."""
+    centers, counts = np.asarray(centers, np.float64), np.asarray(counts, np.float64)
+    half = centers.astype(np.float16)
+    close = np.abs(half - centers) <= np.maximum(2.0**-10 * np.abs(centers), 1e-4 * np.ptp(centers))
+    rounded = (half if close.all() else centers).astype(np.float32)
+    rounded, place = np.unique(rounded, return_inverse=True)
+    merged = np.bincount(place, counts)
+    return rounded, (-np.log2(merged / merged.sum())).astype(np.float32)
+
+
+def first_codebook(weight, factor, importance, multiplier, of_center=BITS_OF_CENTER, seed=0):
+    """Centers and code lengths of entropy-constrained cells of weights that are not compensated."""
+    n, sample = weight.numel(), min(weight.numel(), SAMPLE)
+    rate, values = importance[:, :, None] * factor.curvature[:, None], weight
+    rate, values = rate.flatten(), values.flatten()
+    if sample < n:
+        generator = torch.Generator().manual_seed(seed)
+        places = torch.randint(n, (sample,), generator=generator)
+        rate, values = rate[places], values[places]
+    mean = float(rate.double().log().mean().exp())
+    cells = entropy_constrained_cells(
+        Prepared(values.numpy()),
+        multiplier / mean,
+        cell_bits=of_center * sample / n,
+        n_bins=N_BINS,
+    )
+    return codebook_of(cells.centers, cells.counts)
+
+
+def choose_labels(weight, factor, importance, multiplier, centers, lengths):
+    """Labels of the weights of columns in order, column by column; see the module.
+
+    Parameters
+    ----------
+    weight : float32 tensor of shape (groups, rows, columns)
+        Columns in the factor's order.
+    factor : Factor
+    importance : float32 tensor of shape (groups, rows)
+    multiplier : float
+    centers, lengths : float32 arrays of shape (k,)
+        Ascending; bits of each.
+
+    Returns
+    -------
+    Chosen
+    """
+    groups, columns = len(weight), weight.shape[2]
+    labels = torch.empty(weight.shape, dtype=torch.int16)
+    errors = torch.empty_like(weight)
+    sums = _Sums(len(centers))
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
+        target = weight[:, :, start:stop].clone()
+        unit = torch.eye(stop - start).expand(groups, -1, -1)
+        if factor.unit is not None:
+            unit = factor.unit[:, start:stop, start:stop]
+            if start:
+                target += errors[:, :, :start] @ factor.unit[:, :start, start:stop]
+        _choose_block(
+            *(weight[:, :, start:stop], target, unit, factor.curvature[:, start:stop]),
+            *(importance, multiplier, centers, lengths),
+            *(labels[:, :, start:stop], errors[:, :, start:stop], sums),
+        )
+    used = np.flatnonzero(sums.counts)
+    if len(used) < len(centers):
+        place = torch.zeros(len(centers), dtype=torch.int16)
+        place[torch.from_numpy(used)] = torch.arange(len(used)).to(torch.int16)
+        labels = place[labels.int() & 0xFFFF]
+    means = sums.totals[used] / sums.masses[used]
+    return Chosen(labels, used, sums.counts[used], means, sums.distortion)
+
+
+class _Sums:
+    """What a choice of labels adds up to, in float64."""
+
+    def __init__(self, k):
+        self.counts, self.masses, self.totals = np.zeros(k, np.int64), np.zeros(k), np.zeros(k)
+        self.distortion = 0.0
+
+    def add(self, counts, masses, totals, distortion):
+        self.counts += counts
+        self.masses += masses
+        self.totals += totals
+        self.distortion += distortion
+
+
+def _choose_block(
+    weight, target, unit, curvature, importance, multiplier, centers, lengths, labels, errors, sums
+):
+    """One block of columns, rows side by side on the cores."""
+    groups, rows, _ = weight.shape
+    middles = (centers[1:] + centers[:-1]) / 2
+    unit, curvature = unit.contiguous().numpy(), curvature.contiguous().numpy()
+    arrays = [a.numpy() for a in (weight, target)], [a.numpy() for a in (labels, errors)]
+    important, least = importance.numpy(), lengths.min()
+
+    def of_rows(part):
+        given = np.zeros(len(centers), np.int64), np.zeros(len(centers)), np.zeros(len(centers))
+        distortion = _choose(
+            *(part.start, part.stop, *arrays[0], unit, curvature, important),
+            *(np.float32(multiplier), middles, centers, lengths, least, *arrays[1], *given),
+        )
+        return *given, distortion
+
+    parts = threads.parts(groups * rows, at_least=64)
+    for found in threads.run(of_rows, parts):
+        sums.add(*found)
+
+
+@kernel
+def _choose(
+    start,
+    stop,
+    weight,
+    target,
+    unit,
+    curvature,
+    importance,
+    multiplier,
+    middles,
+    centers,
+    lengths,
+    least,
+    labels,
+    errors,
+    counts,
+    masses,
+    totals,
+):
+    """Labels and errors of rows from start to stop, groups one after another; the distortion."""
+    rows, columns = weight.shape[1], weight.shape[2]
+    distortion = 0.0
+    for i in range(start, stop):
+        g, r = i // rows, i % rows
+        aim, triangle = target[g, r], unit[g]
+        for j in range(columns):
+            mass = importance[g, r] * curvature[g, j]
+            t = aim[j]
+            label = _label(t, multiplier / mass, middles, centers, lengths, least)
+            error = t - centers[label]
+            distortion += mass * error * error
+            counts[label] += 1
+            masses[label] += mass
+            totals[label] += mass * t
+            error = weight[g, r, j] - centers[label]
+            row = triangle[j]
+            for m in range(j + 1, columns):
+                aim[m] += error * row[m]
+            labels[g, r, j] = label
+            errors[g, r, j] = error
+    return distortion
+
+
+@inner
+def _label(x, price, middles, centers, lengths, least):
+    """The center with the least (x - center) ** 2 + price * length: outward from the nearest."""
+    low, high = 0, len(middles)
+    while low < high:
+        middle = (low + high) >> 1
+        if middles[middle] < x:
+            low = middle + 1
+        else:
+            high = middle
+    best = low
+    cost = (x - centers[low]) ** 2 + price * lengths[low]
+    floor = price * least
+    for k in range(low + 1, len(centers)):
+        square = (x - centers[k]) ** 2
+        if square + floor >= cost:
+            break
+        if square + price * lengths[k] < cost:
+            best, cost = k, square + price * lengths[k]
+    for k in range(low - 1, -1, -1):
+        square = (x - centers[k]) ** 2
+        if square + floor >= cost:
+            break
+        if square + price * lengths[k] < cost:
+            best, cost = k, square + price * lengths[k]
+    return best
