@@ -391,9 +391,8 @@ def ordered(weights: Array, sample_weight: Array | None = None) -> OrderedWeight
         if by_leaves.is_fine():
             return by_leaves
     found = SortedWeights(flat_array(weights), _checked(sample_weight, weights))
-    for extreme in found[[0, len(found) - 1]]:
-        if abs(extreme) > MAX_MAGNITUDE:
-            raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
+    for extreme in (found.weights[0], found.weights[-1]):
+        check_extreme(float(extreme))
     return found
 
 
@@ -476,10 +475,24 @@ def _checked(sample_weight, weights):
             "that of the weights."
         )
     mass = mass.reshape(-1)
-    sound, positive = np.sum(threads.run(count_sound, threads.split(mass)), axis=0)
+    check_masses(mass)
+    return mass
+
+
+def check_extreme(extreme: float) -> None:
+    """Raise ValueError for the smallest or largest weight if it is too large or not finite."""
+    if not math.isfinite(extreme):
+        raise ValueError(f"weights hold {extreme}: remove or replace what is not finite.")
+    if abs(extreme) > MAX_MAGNITUDE:
+        raise ValueError(f"weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}.")
+
+
+def check_masses(mass: np.ndarray) -> None:
+    """Raise ValueError for a flat float64 array that cannot be sample weights."""
+    counts = threads.run(count_sound, threads.split(mass))
+    sound, positive = map(sum, zip(*counts, strict=True))
     if sound < len(mass):
         bad = mass[~((mass >= 0) & np.isfinite(mass))][0]
         raise ValueError(f"sample_weight holds {bad}: it must be finite and not negative.")
     if not positive:
         raise ValueError("sample_weight is 0 everywhere: give at least one weight more.")
-    return mass

@@ -147,7 +147,7 @@ def weight_distribution(
     """
     weights = in_order(weights, sample_weight)
     if isinstance(weights, SortedWeights):  # the same, compiled
-        known = (weights.tables, weights.known_sample_weight, logit_ranks(len(weights)))
+        known = (weights.weights, weights.sample_weight, logit_ranks(len(weights)))
         return compiled_quantiles(*known, float(gamma), n_clusters)
     probabilities = (np.arange(n_clusters) + 0.5) / n_clusters
     return power_quantiles(adaptive_density(weights), gamma, probabilities)

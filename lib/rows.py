@@ -11,6 +11,8 @@ from tqdm import tqdm
 from .clustering import (
     MAX_MAGNITUDE,
     Array,
+    check_extreme,
+    check_masses,
     check_n_clusters,
     check_options,
     cluster,
@@ -19,7 +21,7 @@ from .clustering import (
 )
 from .density import logit_ranks
 from .engine import FEW, SortedWeights, threads
-from .engine.rows import Rows, cluster_sorted_rows
+from .engine.rows import Rows, cluster_sorted_rows, sorted_used
 from .engine.sorting import stable_order
 
 PART = 1 << 18  # weights of the rows that a thread clusters at a time: what stays in its cache
@@ -178,10 +180,11 @@ def _cluster_short(weights, sample_weight, start, rows, bar):
         part = slice(first, min(first + step, n_rows))
         values = flat_array(weights[part]).reshape(-1, n)
         mass = None if sample_weight is None else _masses(sample_weight[part], first)
-        in_order, mass = _sorted(values, mass, first)
-        initial = start.of(in_order, mass, part)
+        in_order, order = _sorted(values, mass, first)
+        initial = start.of(in_order, order, mass, part)
         theirs = Rows(*(array[part] for array in rows))
-        cluster_sorted_rows(values, in_order, mass, initial, start.ranks, *options, theirs)
+        known = (values, in_order, order, mass)
+        cluster_sorted_rows(*known, initial, start.ranks, *options, theirs)
         bar.update(len(values))
 
     threads.run(of_part, range(0, n_rows, step))
@@ -209,17 +212,19 @@ class _Start:
         """What `cluster` takes for a row."""
         return self.init[row] if isinstance(self.init, np.ndarray) else self.init
 
-    def of(self, in_order, mass, part):
-        """Initial centers of some sorted rows; None for those that the compiled loop finds."""
+    def of(self, in_order, order, mass, part):
+        """Initial centers of some rows; None for those that the compiled loop finds."""
         by_default = isinstance(self.init, str) and self.init == "weight-distribution"
         if by_default and (mass is None or mass.all()):
             return None
         initial = np.empty((len(in_order), self.n_clusters))
         options = {name: self.options[name] for name in ("gamma", "seed")}
         for i, row in enumerate(range(part.start, part.stop)):
-            ordered = SortedWeights(in_order[i], None if mass is None else mass[i])
+            known = (in_order[i], None)
+            if mass is not None:
+                known = sorted_used(in_order[i], mass[i], order[i])
             with _naming(row):
-                init = self.init_of(row)
+                init, ordered = self.init_of(row), SortedWeights(*known)
                 initial[i] = initial_centers(ordered, self.n_clusters, init, **options)
         return initial
 
@@ -249,38 +254,23 @@ def _masses(sample_weight, first):
     """Sample weights of some rows, float64; checked."""
     if torch.is_tensor(sample_weight):
         sample_weight = sample_weight.detach().cpu().double().numpy()
-    mass = np.ascontiguousarray(sample_weight, dtype=np.float64)
-    sound = (mass >= 0) & (mass < np.inf)
-    if not sound.all():
-        row, column = np.argwhere(~sound)[0]
-        raise ValueError(
-            f"row {first + row}: sample_weight holds {mass[row, column]}: "
-            "it must be finite and not negative."
-        )
-    if not (some := mass.any(axis=1)).all():
-        raise ValueError(
-            f"row {first + np.argmin(some)}: sample_weight is 0 everywhere: "
-            "give at least one weight more."
-        )
-    return mass
+    masses = np.ascontiguousarray(sample_weight, dtype=np.float64)
+    for row, mass in enumerate(masses, first):
+        with _naming(row):
+            check_masses(mass)
+    return masses
 
 
 def _sorted(values, mass, first):
-    """Each row ascending, and its sample weights along with it; checked."""
+    """Each row ascending, or the rows as they are and their orders for sample weights; checked."""
     if mass is None:
-        in_order = np.sort(values, axis=1)
+        in_order, order = np.sort(values, axis=1), None
+        ends = in_order[:, [0, -1]]
     else:
-        order = stable_order(values)
-        in_order, mass = (np.take_along_axis(array, order, 1) for array in (values, mass))
-    for extremes in (in_order[:, column].astype(np.float64) for column in (0, -1)):
-        bad = ~(np.abs(extremes) <= MAX_MAGNITUDE)
-        if bad.any():
-            row, extreme = first + np.argmax(bad), extremes[np.argmax(bad)]
-            if np.isfinite(extreme):
-                raise ValueError(
-                    f"row {row}: weights reach {extreme}: scale them below {MAX_MAGNITUDE:g}."
-                )
-            raise ValueError(
-                f"row {row}: weights hold {extreme}: remove or replace what is not finite."
-            )
-    return in_order, mass
+        in_order, order = values, stable_order(values)
+        ends = np.take_along_axis(values, order[:, [0, -1]], 1)
+    for row in np.flatnonzero(~(np.abs(ends.astype(np.float64)) <= MAX_MAGNITUDE).all(axis=1)):
+        with _naming(first + row):
+            for extreme in ends[row]:
+                check_extreme(float(extreme))
+    return in_order, order

@@ -219,5 +219,5 @@ def test_compiled_quantiles_are_those_of_the_density(n, gamma, weighted):
     mass = rng.uniform(0.1, 5, n) if weighted else None
     order = SortedWeights(weights, mass)
     expected = power_quantiles(adaptive_density(order), gamma, (np.arange(16) + 0.5) / 16)
-    known = (order.tables, order.known_sample_weight, logit_ranks(n), gamma, 16)
+    known = (order.weights, order.sample_weight, logit_ranks(n), gamma, 16)
     np.testing.assert_allclose(compiled_quantiles(*known), expected, rtol=1e-10, atol=1e-12)

@@ -13,3 +13,5 @@ kernel = njit(cache=True, nogil=True, no_cfunc_wrapper=True, **OPTIONS)
 inlined = njit(inline="always")
 # By LLVM, after Numba has typed it once: for the few lines of an innermost loop.
 inlined_by_llvm = njit(error_model="numpy", forceinline=True)
+# The same where a product and a sum may be rounded as one.
+fused_by_llvm = njit(error_model="numpy", forceinline=True, fastmath={"contract"})

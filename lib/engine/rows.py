@@ -25,16 +25,18 @@ class Rows(NamedTuple):
 
 @kernel
 def cluster_sorted_rows(
-    weights, in_order, sample_weight, initial, ranks, gamma, revise, max_iter, tol, rows
+    weights, in_order, order, sample_weight, initial, ranks, gamma, revise, max_iter, tol, rows
 ):
     """Cluster each row.
 
     Parameters
     ----------
-    weights, in_order : float32 or float64 arrays of shape (r, n)
-        The weights, and each row of them ascending.
+    weights : float32 or float64 array of shape (r, n)
+    in_order : array of the same shape and dtype
+        Each row of the weights ascending; not read with sample weights.
+    order : uint32 or int64 array of shape (r, n), or None
+        The order of each row, with sample weights.
     sample_weight : float64 array of shape (r, n), or None
-        In the order of `in_order`.
     initial : float64 array of shape (r, k), or None
         Ascending initial centers; by default those of "weight-distribution".
     ranks : int64 array
@@ -48,12 +50,12 @@ def cluster_sorted_rows(
         if sample_weight is None:
             ranked, mass = in_order[r], None
         else:
-            ranked, mass = _used(in_order[r], sample_weight[r])
+            ranked, mass = sorted_used(weights[r], sample_weight[r], order[r])
         tables = _tables(ranked, mass)
         if initial is None:
             start = rows.centers[r]
             if not _take_distinct(ranked, start):
-                write_quantiles(tables, mass, ranks, gamma, start)
+                write_quantiles(ranked, mass, ranks, gamma, start)
         else:
             start = initial[r]
         state, rows.converged[r] = iterate(tables, mass, first_state(start, revise), max_iter, tol)
@@ -63,18 +65,17 @@ def cluster_sorted_rows(
         _count(state.cells, len(weights[r]) - len(ranked), rows.labels[r], rows.counts[r])
 
 
-@inner
-def _used(weights, sample_weight):
-    """Those of the weights, and their sample weights, that are not of sample weight 0."""
+@kernel
+def sorted_used(weights, sample_weight, order):
+    """Weights in an order, and their sample weights, without those of sample weight 0."""
     number = 0
     for i in range(len(weights)):
         number += sample_weight[i] > 0
-    if number == len(weights):
-        return weights, sample_weight
     used, mass, number = np.empty(number, weights.dtype), np.empty(number), 0
     for i in range(len(weights)):
-        if sample_weight[i] > 0:
-            used[number], mass[number] = weights[i], sample_weight[i]
+        theirs = sample_weight[order[i]]
+        if theirs > 0:
+            used[number], mass[number] = weights[order[i]], theirs
             number += 1
     return used, mass
 
