@@ -23,6 +23,7 @@ from .density import logit_ranks
 from .engine import FEW, SortedWeights, threads
 from .engine.rows import Rows, cluster_sorted_rows, sorted_used
 from .engine.sorting import stable_order
+from .optimal import N_EXACT
 
 PART = 1 << 18  # weights of the rows that a thread clusters at a time: what stays in its cache
 
@@ -184,7 +185,7 @@ def _cluster_short(weights, sample_weight, start, rows, bar):
         initial = start.of(in_order, order, mass, part)
         theirs = Rows(*(array[part] for array in rows))
         known = (values, in_order, order, mass)
-        cluster_sorted_rows(*known, initial, start.ranks, *options, theirs)
+        cluster_sorted_rows(*known, initial, start.is_optimal, start.ranks, *options, theirs)
         bar.update(len(values))
 
     threads.run(of_part, range(0, n_rows, step))
@@ -196,6 +197,9 @@ class _Start:
     def __init__(self, shape, n_clusters, init, options):
         self.n_clusters, self.init, self.options = n_clusters, init, options
         self.ranks = logit_ranks(shape[1])
+        by_name = init if isinstance(init, str) else None
+        self.is_optimal = by_name == "optimal" and shape[1] <= N_EXACT
+        self.is_compiled = self.is_optimal or by_name == "weight-distribution"
         if isinstance(init, str) or callable(init):
             return
         centers = init.detach().cpu().double().numpy() if torch.is_tensor(init) else init
@@ -214,8 +218,7 @@ class _Start:
 
     def of(self, in_order, order, mass, part):
         """Initial centers of some rows; None for those that the compiled loop finds."""
-        by_default = isinstance(self.init, str) and self.init == "weight-distribution"
-        if by_default and (mass is None or mass.all()):
+        if self.is_compiled and (mass is None or mass.all()):
             return None
         initial = np.empty((len(in_order), self.n_clusters))
         options = {name: self.options[name] for name in ("gamma", "seed")}

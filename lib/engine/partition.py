@@ -58,11 +58,7 @@ def best_partition(prefix, penalty, n_cells):
     -------
     Partition
     """
-    for exact in (False, True):
-        bounds = best_bounds(prefix, penalty, n_cells, exact)
-        found = Partition(bounds, inertia(prefix, bounds, exact))
-        if exact or is_accurate(prefix, n_cells, found.inertia):
-            return found
+    return Partition(*_best(prefix, penalty, n_cells))
 
 
 def whole_partition(prefix):
@@ -85,11 +81,30 @@ def is_accurate(prefix, n_cells, inertia):
 
 
 @kernel
-def best_bounds(prefix, penalty, n_cells, exact):
-    """Bounds of the partition of least inertia; arguments as of `best_partition`.
+def write_optimal(weights, sample_weight, origin, centers):
+    """Write the centers of least inertia of sorted weights; more are distinct than there are."""
+    values = np.empty(len(weights))
+    for i in range(len(weights)):
+        values[i] = np.float64(weights[i]) - origin
+    prefix, scale, _, penalty = points_of(values, sample_weight)
+    bounds, _ = _best(prefix, penalty, len(centers))
+    centers[:] = origin + scale * cell_means(prefix, bounds)
 
-    The search for the penalty begins with every `COARSE`-th bound.
-    """
+
+@kernel
+def _best(prefix, penalty, n_cells):
+    """Bounds and inertia of the best partition, by exact costs where others would mislead."""
+    bounds = _best_bounds(prefix, penalty, n_cells, False)
+    least = inertia(prefix, bounds, False)
+    if not is_accurate(prefix, n_cells, least):
+        bounds = _best_bounds(prefix, penalty, n_cells, True)
+        least = inertia(prefix, bounds, True)
+    return bounds, least
+
+
+@inner
+def _best_bounds(prefix, penalty, n_cells, exact):
+    """Bounds of the best partition; the search for the penalty begins with every 8th bound."""
     n = len(prefix) - 1
     if n_cells == 2:  # one bound, which is tried everywhere
         return _halved(prefix, exact)

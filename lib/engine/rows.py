@@ -8,6 +8,7 @@ from .compiled import inner, kernel
 from .keys import write_thresholds
 from .labels import label_tiles
 from .loop import first_state, iterate
+from .partition import write_optimal
 from .quantiles import write_quantiles
 from .tables import BLOCK, SortedTables, direct_inertia, fill, sum_blocks
 
@@ -25,7 +26,18 @@ class Rows(NamedTuple):
 
 @kernel
 def cluster_sorted_rows(
-    weights, in_order, order, sample_weight, initial, ranks, gamma, revise, max_iter, tol, rows
+    weights,
+    in_order,
+    order,
+    sample_weight,
+    initial,
+    optimal,
+    ranks,
+    gamma,
+    revise,
+    max_iter,
+    tol,
+    rows,
 ):
     """Cluster each row.
 
@@ -38,7 +50,9 @@ def cluster_sorted_rows(
         The order of each row, with sample weights.
     sample_weight : float64 array of shape (r, n), or None
     initial : float64 array of shape (r, k), or None
-        Ascending initial centers; by default those of "weight-distribution".
+        Ascending initial centers; by default those of "optimal" or "weight-distribution".
+    optimal : bool
+        Which of the two.
     ranks : int64 array
         Of the ends of bins, for these. All sample weights are then positive.
     gamma, revise, max_iter, tol
@@ -55,7 +69,10 @@ def cluster_sorted_rows(
         if initial is None:
             start = rows.centers[r]
             if not _take_distinct(ranked, start):
-                write_quantiles(ranked, mass, ranks, gamma, start)
+                if optimal:
+                    write_optimal(ranked, mass, tables.origin, start)
+                else:
+                    write_quantiles(ranked, mass, ranks, gamma, start)
         else:
             start = initial[r]
         state, rows.converged[r] = iterate(tables, mass, first_state(start, revise), max_iter, tol)
