@@ -14,7 +14,7 @@ from lib.study import sweep
 POINTS = 10_000
 EIGHT = """\
 first:
-  01-train: {seeds: [0], initializers: [normal], n_test: 2000}
+  01-train: {networks: [{initializer: normal, seed: 0}], n_test: 2000}
 notebook: 04-accuracy
 parameters: {bits: [], budgets: [20], n_images: 500}
 grid: {inits: [[linear], [weight-distribution]], endpoint_bits: [3, 4, 5, 6]}

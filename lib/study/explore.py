@@ -1,4 +1,4 @@
-"""Look at one layer's clustering: choose, slide, and see where the centers go and why."""
+"""Explore one layer's clustering with sliders: where the centers go, and why."""
 
 import functools
 import html
@@ -22,41 +22,46 @@ from ..optimal import inertia_bound
 from .figures import LAYERS, STYLE, bulk
 
 N_RANKS = 256  # of the drawn density
-BOUND_BINS = 8192  # of the bound: a tenth of what it takes to be tight, and quick
+BOUND_BINS = 8192  # of the bound: quick; a tight bound takes ten times as many
 DPI = 100
+RARE = 1e-3  # share of the weights below which a center serves hardly any
 SIZE_IN = (9.0, 5.2)
 
 
 class Look(NamedTuple):
-    """What is seen of one layer under one setting.
+    """One layer's clustering after some iterations.
 
     Attributes
     ----------
-    layer : str
+    layer, init : str
     initial, centers : float64 arrays of shape (k,)
-        Before the first iteration, and after `step` of them.
+        Before the first iteration, and after `step` iterations.
     cuts : float64 array of shape (m - 1,)
-        Boundaries between the cells that hold weights.
+        Boundaries between the m cells that hold weights.
     losses : float64 array of shape (m,)
         Squared error of each of these cells.
-    places : float64 array of shape (m,)
+    cell_centers : float64 array of shape (m,)
         Their centers.
+    shares : float64 array of shape (m,)
+        Their shares of the weights.
     history : float64 array of shape (n_iter + 1,)
         Inertia of the initial centers and after each iteration.
     step : int
     optimal, bound : float
-        Inertia of the optimal centers, and what no centers can be below: 0 where there are no
-        more distinct weights than centers.
+        Inertia of the optimal centers, and a lower bound of the inertia of any centers; the bound
+        is 0 if there are no more distinct weights than centers.
     size, size_before : int
         Bytes of packed labels and float32 centers; of the weights.
     """
 
     layer: str
+    init: str
     initial: np.ndarray
     centers: np.ndarray
     cuts: np.ndarray
     losses: np.ndarray
-    places: np.ndarray
+    cell_centers: np.ndarray
+    shares: np.ndarray
     history: np.ndarray
     step: int
     optimal: float
@@ -65,10 +70,15 @@ class Look(NamedTuple):
     size_before: int
 
     @property
-    def words(self):
+    def n_rare(self):
+        """Number of centers that fewer than one weight in a thousand belongs to."""
+        return len(self.centers) - int(np.sum(self.shares >= RARE))
+
+    @property
+    def summary(self):
         """The numbers, in a line."""
         now, worst, error = self.history[self.step], np.argmax(self.losses), self.losses.sum()
-        inertia = f"inertia {now:.3g}"  # without a bound: hardly more weights than centers
+        inertia = f"inertia {now:.3g}"
         if self.bound:
             inertia = (
                 f"inertia {now / self.bound:.3f} times the proven bound (optimal centers: "
@@ -77,7 +87,7 @@ class Look(NamedTuple):
         where = "no error"
         if error:
             share = f"{100 * self.losses[worst] / error:.0f} %"
-            where = f"the cell around {self.places[worst]:.3f} has {share} of the error"
+            where = f"the cell around {self.cell_centers[worst]:.3f} has {share} of the error"
         return (
             f"{self.layer}: {len(self.centers)} centers, iteration {self.step} of "
             f"{len(self.history) - 1}; {inertia}; {self.size:,} bytes, "
@@ -85,8 +95,26 @@ class Look(NamedTuple):
         )
 
 
+def reading(looks):
+    """Sentences on where Lloyd's algorithm ends, from converged looks at one layer."""
+    return " ".join(
+        f"From *{look.init}* {_inertia(look)} in {len(look.history) - 1} iterations; at "
+        f"the end {look.n_rare} of {len(look.centers)} centers have fewer than one weight in a "
+        "thousand each."
+        for look in looks
+    )
+
+
+def _inertia(look):
+    first, last = look.history[0], look.history[-1]
+    if not look.bound:
+        return f"the inertia goes from {first:.3g} to {last:.3g}"
+    first, last = first / look.optimal, last / look.optimal
+    return f"the inertia goes from {first:.2f} to {last:.2f} times that of the optimal centers"
+
+
 class Explorer:
-    """Answers what a slider asks, from layers that are prepared once.
+    """Layers that are prepared once, then clustered and drawn as the controls ask.
 
     Parameters
     ----------
@@ -104,7 +132,7 @@ class Explorer:
         self._drawn = None
 
     def look(self, layer, bits, init="weight-distribution", gamma=1 / 3, revise=True, step=None):
-        """What there is to see.
+        """One layer's clustering after some iterations.
 
         Parameters
         ----------
@@ -113,10 +141,10 @@ class Explorer:
             The layer gets 2 ** bits centers.
         init : str
         gamma : float
-            Read by "weight-distribution".
+            Has an effect on "weight-distribution" alone.
         revise : bool
         step : int, optional
-            Iterations done; all by default, or if there are fewer.
+            Number of iterations; until convergence by default, or if that takes fewer.
 
         Returns
         -------
@@ -126,21 +154,38 @@ class Explorer:
         gamma = gamma if named(init).reads_gamma else 1 / 3
         whole = self._path(layer, k, init, gamma, revise, None)
         step = whole.n_iter if step is None else min(step, whole.n_iter)
-        found = self._path(layer, k, init, gamma, revise, step) if step < whole.n_iter else whole
-        centers, initial = np.asarray(found.centers), np.asarray(whole.initial_centers)
+        part = self._path(layer, k, init, gamma, revise, step) if step < whole.n_iter else whole
+        centers, initial = np.asarray(part.centers), np.asarray(whole.initial_centers)
         cells = cells_of_centers(prepared, centers)
         ordered = prepared.ordered
         bounds = np.concatenate([[0], ordered.rank(cells.cuts), [len(ordered)]])
         mass, total, square = ordered.ranges(bounds[:-1], bounds[1:]).T
-        places = centers[np.abs(cells.centers[:, None] - centers).argmin(1)]
-        offset = places - ordered.origin
+        cell_centers = centers[np.abs(cells.centers[:, None] - centers).argmin(1)]
+        offset = cell_centers - ordered.origin
         losses = np.maximum(0.0, square + offset * (offset * mass - 2 * total))
         optimal, bound = self._best(layer, k)
         n = ordered.n_labels
         size = -(-n * bits // 8) + 4 * k
-        cuts = cells.cuts.astype(float)
-        of_step = (initial, centers, cuts, losses, places, whole.history, step)
-        return Look(layer, *of_step, optimal, bound, size, 4 * n)
+        return Look(
+            layer=layer,
+            init=init,
+            initial=initial,
+            centers=centers,
+            cuts=cells.cuts.astype(float),
+            losses=losses,
+            cell_centers=cell_centers,
+            shares=mass / mass.sum(),
+            history=whole.history,
+            step=step,
+            optimal=optimal,
+            bound=bound,
+            size=size,
+            size_before=4 * n,
+        )
+
+    def usual(self, layer, bits, init, step=None):
+        """As `look`, with revision if the study revises this initialization by default."""
+        return self.look(layer, bits, init, revise=named(init).revised, step=step)
 
     def _clustered(self, layer, k, init, gamma, revise, max_iter):
         return self.prepared(layer).cluster(
@@ -156,21 +201,21 @@ class Explorer:
         density = adaptive_density(self.prepared(layer).ordered, n_ranks=N_RANKS)
         return density.edges, np.append(density.heights, 0.0)
 
-    def picture(self, look, init="weight-distribution"):
-        """A matplotlib figure of a look; the same object each time, redrawn where it changed."""
+    def picture(self, look):
+        """A matplotlib figure of a look; always the same object, with its changed parts redrawn."""
         if self._drawn is None:
             self._drawn = _Picture()
-        self._drawn.draw(look, self.density(look.layer), named(init).color)
+        self._drawn.draw(look, self.density(look.layer), named(look.init).color)
         return self._drawn.figure
 
-    def png(self, look, init="weight-distribution"):
+    def png(self, look):
         """The picture as the bytes of a PNG."""
         buffer = io.BytesIO()
-        self.picture(look, init).savefig(buffer, format="png", dpi=DPI)
+        self.picture(look).savefig(buffer, format="png", dpi=DPI)
         return buffer.getvalue()
 
     def animation(self, path, layer, bits, seconds=0.25, **options):
-        """Write the centers' way, an iteration a frame, as an animated GIF.
+        """Write the centers' path as an animated GIF, one frame an iteration.
 
         Parameters
         ----------
@@ -178,7 +223,7 @@ class Explorer:
         layer, bits
             As of `look`.
         seconds : float
-            A frame; the last stays for two seconds.
+            Duration of a frame; the last one stays for two seconds.
         **options
             ``init``, ``gamma``, ``revise`` of `look`.
 
@@ -188,9 +233,8 @@ class Explorer:
             Number of frames.
         """
         n_iter = len(self.look(layer, bits, **options).history) - 1
-        init = options.get("init", "weight-distribution")
         frames = [
-            Image.open(io.BytesIO(self.png(self.look(layer, bits, step=step, **options), init)))
+            Image.open(io.BytesIO(self.png(self.look(layer, bits, step=step, **options))))
             for step in range(n_iter + 1)
         ]
         first, *others = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
@@ -201,13 +245,13 @@ class Explorer:
         return len(frames)
 
     def controls(self, accuracy=None, layer="conv2", bits=4):
-        """Sliders and the picture that follows them; an ipywidgets box.
+        """Sliders and a picture that follows them; an ipywidgets box.
 
         Parameters
         ----------
         accuracy : callable, optional
-            From the arguments of `look` but the layer and the step to a line of text: run at the
-            press of a button, since it takes seconds.
+            From bits, init, gamma and revise to a line of text. A button calls it, since it takes
+            seconds.
         layer : str
         bits : int
         """
@@ -224,8 +268,8 @@ class Explorer:
             "revise": widgets.Checkbox(True, description="revise"),
             "step": widgets.IntSlider(0, 0, 0, description="iteration"),
         }
-        image, words = widgets.Image(format="png"), widgets.HTML()
-        changing = []
+        image, summary = widgets.Image(format="png"), widgets.HTML()
+        changing = []  # not empty while the code itself moves a control
 
         def show(step):
             given = {name: choose[name].value for name in ("layer", "bits", "init", "gamma")}
@@ -235,7 +279,7 @@ class Explorer:
             choose["step"].value = look.step
             changing.pop()
             choose["gamma"].disabled = not named(given["init"]).reads_gamma
-            image.value, words.value = self.png(look, given["init"]), look.words
+            image.value, summary.value = self.png(look), look.summary
 
         def follow(change):
             if changing:
@@ -252,30 +296,30 @@ class Explorer:
         rows = [widgets.HBox(list(choose.values())[:3]), widgets.HBox(list(choose.values())[3:])]
         if accuracy is not None:
             rows.append(_accuracy_row(widgets, choose, accuracy))
-        return widgets.VBox([*rows, words, image])
+        return widgets.VBox([*rows, summary, image])
 
 
 def _accuracy_row(widgets, choose, accuracy):
     button = widgets.Button(description="measure the accuracy", layout={"width": "12rem"})
-    told = widgets.HTML()
+    message = widgets.HTML()
 
     def measure(_):
-        button.disabled, told.value = True, "measuring ..."
+        button.disabled, message.value = True, "measuring ..."
         names = ("bits", "init", "gamma", "revise")
         try:
-            told.value = accuracy(**{name: choose[name].value for name in names})
+            message.value = accuracy(**{name: choose[name].value for name in names})
         except Exception as error:
-            told.value = html.escape(f"{type(error).__name__}: {error}")
+            message.value = html.escape(f"{type(error).__name__}: {error}")
             raise
         finally:
             button.disabled = False
 
     button.on_click(measure)
-    return widgets.HBox([button, told])
+    return widgets.HBox([button, message])
 
 
 class _Picture:
-    """Axes that are made once; what a slider moves is set anew."""
+    """A figure whose axes are made once; a new look changes the data in them."""
 
     def __init__(self):
         with mpl.rc_context(STYLE | {"figure.constrained_layout.use": False}):

@@ -19,7 +19,7 @@ import lib
 from lib.study import explore, paths
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.exploration import to_explore
-from lib.study.explore import Explorer
+from lib.study.explore import Explorer, reading
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,26 @@ def test_a_look_tells_what_cluster_does(explorer, layer, init):
     assert look.size == -(-3 * weights.numel() // 8) + 32
 
 
+def test_centers_of_hardly_any_weight_are_counted():
+    weights = np.append(np.random.default_rng(0).uniform(0, 1, 5000), [100.0, 50.0])
+    look = Explorer({"toy": weights}).look("toy", 3, "linear", revise=False, step=0)
+    assert look.n_rare == 7  # the first of eight equal steps to 100 has nearly all
+    assert look.shares.sum() == pytest.approx(1)
+
+
+def test_the_reading_says_where_each_initialization_ends(explorer):
+    looks = [explorer.look("conv2", 4, "linear", revise=False), explorer.look("conv2", 4)]
+    linear, ours = looks
+    text = reading(looks)
+    assert (
+        f"From *linear* the inertia goes from {linear.history[0] / linear.optimal:.2f} to" in text
+    )
+    assert f"in {len(ours.history) - 1} iterations" in text
+    assert f"{linear.n_rare} of 16 centers have fewer than one weight in a thousand" in text
+    few = Explorer({"few": np.float32([0, 1, 1, 2])}).look("few", 2, "linear", revise=False)
+    assert "the inertia goes from 0 to 0 in" in reading([few])
+
+
 def test_steps_are_those_of_the_path(explorer):
     whole = explorer.look("conv2", 3, "linear", revise=False)
     n_iter = len(whole.history) - 1
@@ -69,7 +89,7 @@ def test_linear_centers_leave_conv2s_error_in_few_cells(explorer):
     few = np.sort(linear.losses)[-3:].sum() / linear.losses.sum()
     assert few > 0.9 > np.sort(ours.losses)[-3:].sum() / ours.losses.sum()
     assert linear.history[0] > 3 * ours.history[0]
-    assert "16 centers, iteration 0 of" in linear.words
+    assert "16 centers, iteration 0 of" in linear.summary
 
 
 def test_pictures_change_with_the_look_and_come_back(explorer):
@@ -112,9 +132,9 @@ def test_a_layer_is_prepared_once_for_all_looks(monkeypatch):
 
 def test_fewer_weights_than_centers():
     explorer = Explorer({"few": np.float32([0, 1, 1, 2]), "five": np.arange(5, dtype=np.float32)})
-    assert "inertia 0;" in explorer.look("few", 2).words
-    assert "no error" in explorer.look("few", 2, "linear").words
-    assert "times the proven bound" in explorer.look("five", 2).words
+    assert "inertia 0;" in explorer.look("few", 2).summary
+    assert "no error" in explorer.look("few", 2, "linear").summary
+    assert "times the proven bound" in explorer.look("five", 2).summary
     assert len({explorer.png(explorer.look(layer, 2)) for layer in ("few", "five", "few")}) == 2
 
 
@@ -136,9 +156,9 @@ def test_an_accuracy_that_fails_says_so(explorer):
         raise RuntimeError("no <network>")
 
     box = explorer.controls(fails, layer="conv1", bits=2)
-    button, told = box.children[2].children
+    button, message = box.children[2].children
     button.click()
-    assert told.value == "RuntimeError: no &lt;network&gt;"
+    assert message.value == "RuntimeError: no &lt;network&gt;"
     assert not button.disabled
 
 

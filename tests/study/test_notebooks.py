@@ -117,12 +117,19 @@ class TestParameterFiles:
     @pytest.mark.parametrize("experiment", ["embedded", "full"])
     def test_the_study_is_all_that_reads_the_paper(self, experiment):
         listed = list(runs.load_experiment(experiment).notebooks)
-        assert [name for name in listed if name < "06"] == NAMES[:5]
+        assert [name for name in listed if name < "06"] == NAMES[:6]
+
+    @pytest.mark.parametrize("experiment", ["smoke", "embedded", "full"])
+    def test_a_figure_that_needs_no_training_comes_first(self, experiment):
+        first = next(iter(runs.load_experiment(experiment).notebooks))
+        code = "\n".join(c.source for c in cells(runs.notebook_path(first)))
+        assert "save_figure" in code
+        assert "load_networks" not in code
 
     @each_experiment
     def test_description_and_experiment(self, experiment):
         plan = runs.load_experiment(experiment)
-        assert plan.description
+        assert "minutes" in plan.description
         assert all(given["experiment"] == experiment for given in plan.notebooks.values())
 
     @pytest.mark.parametrize("experiment", ["smoke", "embedded", "full"])

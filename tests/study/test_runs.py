@@ -158,6 +158,29 @@ def test_names_in_mappings_are_text(repository):
         runs.check_parameters(notebook, {"labels": {False: 3}})
 
 
+RECIPES = 'recipes: list[dict] = [{"cells": "a", "bits": 3}, {"cells": "b", "bits": 4, "rate": 1}]'
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("{cells: a, bit: 3}", "unknown 'bit' in {'cells': 'a', 'bit': 3} of recipes"),
+        ("{cells: a, rate: 1}", "missing 'bits' in {'cells': 'a', 'rate': 1} of recipes"),
+        ("[a, 3]", "recipes must be list[dict], got [['a', 3]]"),
+    ],
+)
+def test_values_by_name_are_checked_before_anything_runs(repository, never_runs, given, problem):
+    make_notebook(
+        repository / "notebooks/01-first.ipynb", "1", parameters=f"{PARAMETERS}\n{RECIPES}"
+    )
+    set_parameters(repository, f"{{recipes: [{given}]}}")
+    with pytest.raises(runs.ParameterError) as caught:
+        runs.reproduce("toy")
+    assert problem in str(caught.value)
+    set_parameters(repository, "{recipes: [{bits: 1, cells: c, rate: 2}, {cells: d, bits: 2}]}")
+    assert len(runs.load_experiment("toy").notebooks["01-first"]["recipes"]) == 2
+
+
 @pytest.mark.parametrize("name", ["toi", "../toy"])
 def test_unknown_experiments_list_the_known_ones(repository, name):
     with pytest.raises(runs.ParameterError, match="the experiments are toy"):
@@ -212,6 +235,11 @@ def test_force_and_only(repository, stub):
     assert stub[2:] == ["01-first", "02-second"]
     with pytest.raises(runs.ParameterError, match="it has 01-first, 02-second"):
         runs.reproduce("toy", only="03-third")
+
+
+def test_the_first_line_says_what_is_run(repository, stub, capsys):
+    runs.reproduce("toy")
+    assert capsys.readouterr().out.splitlines()[0] == "toy: toy; 2 notebooks"
 
 
 def test_an_interrupted_reproduction_goes_on_where_it_stopped(repository, stub, monkeypatch):

@@ -1,10 +1,12 @@
 """The accuracy of any model on any images, before and after its weights are shared.
 
-What a model says of the images is cached, so that an interrupted run goes on where it stopped.
+A model's predictions are cached, so an interrupted run resumes where it stopped.
 """
 
+import dataclasses
 import hashlib
 import time
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -16,14 +18,89 @@ from ...models import CHECKPOINTS, resolve, torchvision_weights
 from ...sharing import share_weights
 from ...vision import torchvision
 from ..paths import located
-from .data import CLASSES, load_images
-from .evaluation import cached, settings, top1_columns
+from .data import load_images
+from .evaluation import cached, top1_columns
 from .network import MEAN, STD, device
 from .progress import progress
+from .words import bits_of, lost
 
 PUBLISHED_ON, PUBLISHED_CLASSES = "ImageNet-1K", 1000
-MOST_OFF = 0.5  # points between published and measured that decoders and resizing may make
-SAMPLE = 8  # images whose scores tell models of the same tensors apart
+MOST_OFF = 0.5  # points by which decoders and resizing may shift top-1 from the published one
+SAMPLE = 8  # images; their scores distinguish models with the same tensors but other code
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The images that models are judged by, and how they are read.
+
+    Attributes
+    ----------
+    source : str
+        As of `lib.images.open_images`, or "embedded", the committed test images.
+    root : path-like, optional
+        Folder of the images, or the list of them.
+    label_map : dict, optional
+        From names of classes to the model's outputs.
+    n_images : int, optional
+        Read only the first ones, round-robin over classes.
+    batch_size : int
+    workers : int
+        Number of processes that read images.
+    """
+
+    source: str
+    root: str | Path | None = None
+    label_map: dict | None = None
+    n_images: int | None = None
+    batch_size: int = 64
+    workers: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What the name of a model leaves open.
+
+    Attributes
+    ----------
+    arch : str, optional
+        The architecture of a state dict.
+    weights : str
+        Weights of torchvision's models and of `arch`; preprocessing and categories are theirs.
+    size : int
+        Height and width of the input of models without such weights.
+    """
+
+    arch: str | None = None
+    weights: str = "DEFAULT"
+    size: int = 224
+
+
+def model_rows(models, pictures, architecture, grid, **options):
+    """Rows of the table `models`.
+
+    Parameters
+    ----------
+    models : dict of str to torch.nn.Module or None
+        By name; None is resolved from the name.
+    pictures : Pictures
+    architecture : Architecture
+    grid : sequence of lib.study.experiment.evaluation.Setting
+    **options
+        Of `AnyModel.rows`.
+    """
+    rows = []
+    for name, network in models.items():
+        model = AnyModel(name, pictures, architecture, network=network)
+        print(f"{name}: {model.check_published()}", flush=True)
+        for row in model.rows(grid, **options):
+            print(_summary(row), flush=True)
+            rows.append(row)
+    return rows
+
+
+def _summary(row):
+    how = "float32" if row["init"] == "float" else f"{row['init']}, {bits_of(row['bits'])}"
+    return f"{row['model']}, {how}: top-1 {row['top1']:.2f} %, {lost(row['top1_drop'])}"
 
 
 class AnyModel:
@@ -31,58 +108,30 @@ class AnyModel:
 
     Parameters
     ----------
-    model : str
-        As of `lib.models.resolve`.
-    source, root, label_map
-        As of `open_images`; "embedded" are the committed test images.
+    name : str
+        As of `lib.models.resolve`, or any name for `network`.
+    pictures : Pictures
+    architecture : Architecture
     network : nn.Module, optional
-        The model itself; `model` is then only its name.
-    arch : str, optional
-        Of a state dict.
-    weights : str
-        Of torchvision's models, and of `arch`, which weights; they say the preprocessing and the
-        categories.
-    size : int
-        Height and width of the input, where no weights say them.
-    n_images : int, optional
-        First images, of all classes in turn; all by default.
-    batch_size, workers : int
-        Images at a time, and processes that read them.
+        The model itself.
     """
 
-    def __init__(
-        self,
-        model,
-        source,
-        root=None,
-        *,
-        network=None,
-        arch=None,
-        weights="DEFAULT",
-        size=224,
-        label_map=None,
-        n_images=None,
-        batch_size=64,
-        workers=0,
-    ):
-        self.name = model
+    def __init__(self, name, pictures, architecture=Architecture(), *, network=None):
+        arch, weights = architecture.arch, architecture.weights
+        self.name = name
         if network is None:
-            path = str(located(model)) if model.endswith(CHECKPOINTS) else model
+            path = str(located(name)) if name.endswith(CHECKPOINTS) else name
             network = resolve(path, arch=arch, weights=weights)
         self.model = network
-        known = torchvision_weights(arch or model, weights)
-        transform = known.transforms() if known else _transform(size)
-        categories = known.meta["categories"] if known else None
-        if source == "embedded":
-            categories = CLASSES
-        images = _open(
-            source, root, transform=transform, categories=categories, label_map=label_map
-        )
-        # In turn even if all: the first batches, over which `reestimate` goes, have all classes.
-        self.images = images.first(n_images)
-        whole = source == "imagenet" and len(self.images.labels.unique()) == PUBLISHED_CLASSES
-        self.published = _published(known) if whole and arch is None else None
-        self.loader = DataLoader(self.images, batch_size, num_workers=workers)
+        known = torchvision_weights(arch or name, weights)
+        images = _open(pictures, known, architecture.size)
+        # Round-robin even if all are read: the first batches, which `reestimate` uses, then hold
+        # all classes.
+        self.images = images.first(pictures.n_images)
+        n_classes = len(self.images.labels.unique())
+        comparable = pictures.source == "imagenet" and n_classes == PUBLISHED_CLASSES
+        self.published = _published(known) if comparable and arch is None else None
+        self.loader = DataLoader(self.images, pictures.batch_size, num_workers=pictures.workers)
         self.sample = torch.stack([inputs for inputs, _ in self.images.first(SAMPLE)])
         self.digest = self.images.digest()
         self.right = self.top(self.model)
@@ -90,12 +139,12 @@ class AnyModel:
     def check_published(self):
         """Compare the float model with its published top-1, if there is one for these images.
 
-        Wrong preprocessing must not look like a loss from compression.
+        Otherwise wrong preprocessing could pass for a loss from compression.
 
         Returns
         -------
         str
-            What was found.
+            Both figures, in a sentence.
 
         Raises
         ------
@@ -116,23 +165,17 @@ class AnyModel:
             )
         return f"top-1 {measured:.2f} % on {n} images; published {self.published:.2f} %"
 
-    def rows(
-        self, inits, bits, max_iter=None, seeds=(0,), *, granularity="per_tensor", reestimated=0
-    ):
-        """Rows of the table `models`: the float model, then all bits and initializations.
+    def rows(self, grid, *, granularity="per_tensor", reestimated=0):
+        """Rows of the table `models`: the float model, then every setting.
 
         Parameters
         ----------
-        inits : sequence of str
-        bits : sequence of int
-        max_iter : int, optional
-        seeds : sequence of int
-            Of the random initializations; the others take the first.
+        grid : sequence of lib.study.experiment.evaluation.Setting
         granularity : str
             As of `share_weights`.
         reestimated : int
-            First batches of the images, labels unused, over which batch normalization's means and
-            variances are taken again after sharing; none if 0.
+            Number of first batches, without labels, on which the means and variances of batch
+            normalization are estimated again after sharing; 0 keeps them.
 
         Yields
         ------
@@ -140,7 +183,7 @@ class AnyModel:
         """
         how = {"granularity": granularity, "reestimated": reestimated}
         yield self._row(self.right, {"init": "float", "seed": None} | dict.fromkeys(how))
-        for setting in settings(inits, bits, [max_iter], seeds):
+        for setting in grid:
             start = time.perf_counter()
             shared = share_weights(self.model, granularity=granularity, **setting.options())
             if reestimated:
@@ -160,13 +203,16 @@ class AnyModel:
         return where | blank | given | judged
 
     def top(self, model):
-        """Whether the right class is the best, and among the best five, of each image; cached."""
+        """For each image, whether top-1 and whether top-5 has the correct class; cached."""
         model = model.eval().to(device())
         return cached(self._key(model), lambda: self._judge(model))
 
     @torch.inference_mode()
     def _key(self, model):
-        """Of images, the model's tensors, and its scores of a few images, which see its code."""
+        """Digest of the images, the model's tensors, and its scores of a few images.
+
+        The scores change with the model's code.
+        """
         digest = hashlib.sha256(self.digest)
         for tensor in (model(self.sample.to(device())), *model.state_dict().values()):
             digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
@@ -188,17 +234,25 @@ class AnyModel:
         return {"top1": torch.cat(top1), "top5": torch.cat(top5)}
 
 
-def _open(source, root, *, transform, **options):
-    """As of `open_images`; "embedded" are the committed test images."""
+def _open(pictures, weights, size):
+    """All images, prepared as a model with these torchvision weights, or none, expects them."""
+    transform = weights.transforms() if weights else _transform(size)
+    source, root = pictures.source, pictures.root
     if source != "embedded":
-        return open_images(source, root and located(root), transform=transform, **options)
+        return open_images(
+            source,
+            root and located(root),
+            transform=transform,
+            categories=weights.meta["categories"] if weights else None,
+            label_map=pictures.label_map,
+        )
     images = load_images("test")
     items = [Image.fromarray(pixels) for pixels in images.pixels.numpy()]
     return LabelledImages(source, items, images.labels, transform)
 
 
 def reestimate(model, loader, n_batches):
-    """Take batch normalization's means and variances again, from the first batches; in place."""
+    """Estimate batch normalization's means and variances again, on the first batches; in place."""
     batches = (inputs for _, (inputs, _) in zip(range(n_batches), loader, strict=False))
     torch.optim.swa_utils.update_bn(batches, model, device=device())
 
@@ -209,7 +263,7 @@ def _published(weights):
 
 
 def _transform(size):
-    """What torchvision's classifiers commonly expect, for models that say nothing."""
+    """The usual preprocessing of torchvision's classifiers, for models that have none."""
     return torchvision.transforms.Compose(
         [
             torchvision.transforms.Resize((size, size)),

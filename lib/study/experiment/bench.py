@@ -1,7 +1,7 @@
 """The clustering against other packages: seconds, memory and inertia on the same arrays.
 
 Each package is called as its documentation says, from a flat float32 array to centers and labels.
-They are an optional list of dependencies, `requirements-bench.txt`, which `make bench` installs.
+`make bench` installs the packages, which `requirements-bench.txt` lists.
 """
 
 import ctypes
@@ -17,17 +17,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ...clustering import Prepared, cluster, initial_centers, ordered
+from ...clustering import Prepared, cluster, flat_array, initial_centers, ordered
 from ...engine import FEW
 from ...lloyd import lloyd_in_order
 from ...optimal import inertia_bound
 from ...sharing import share_weights
+from .network import LAYERS
 from .progress import progress
 
 LIMIT = 10.0  # seconds that one call may take
-TARGET = 1.0  # those of a call on fewer weights, where all would take longer
-PROBES = (10_000, 100_000)  # weights of the calls that tell how long all would take
-SAFETY = 2.0  # what takes n log n, and caches, add to that
+TARGET = 1.0  # seconds of a call on fewer weights, where one on all would exceed the limit
+PROBES = (10_000, 100_000)  # weights of the calls from which the time for all is extrapolated
+SAFETY = 2.0  # factor of that time, since it grows faster than the number of weights
 TABLES = 4 << 30  # bytes that a dynamic program's tables may take
 HEAVY_TAILED = "heavy-tailed"
 
@@ -42,7 +43,7 @@ class Peer(NamedTuple):
     run : callable
         From flat float32 weights and a number of clusters to the centers.
     bytes_per_cell : int
-        Memory that it takes for each weight times each cluster.
+        Memory that it needs for each weight and cluster.
     limit : float
         Seconds that one call may take.
     """
@@ -111,7 +112,7 @@ def _copy(weights, k):
 
 @functools.lru_cache(maxsize=1)
 def _touched(n):
-    """Memory that the system has given already: fresh one costs ten times the copy."""
+    """Memory that has been written to: a copy into new memory takes ten times as long."""
     return np.ones(n, np.float32)
 
 
@@ -139,7 +140,7 @@ def heavy_tailed(n, seed=0):
 
 
 def require(names):
-    """Import the packages of peers by name, and let them compile what they compile.
+    """Import the packages of the named peers, and call each once so that it compiles its code.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def require(names):
     for name in names:
         if name not in PEERS:
             raise ValueError(f"peer {name!r} is unknown: choose from {', '.join(PEERS)}.")
-        # coremltools complains of parts that are for a Mac, and of newer versions of others.
+        # coremltools warns of parts that only a Mac has, and of newer versions of other packages.
         logging.getLogger("coremltools").setLevel(logging.CRITICAL)
         try:
             importlib.import_module(PEERS[name].package)
@@ -172,7 +173,7 @@ class Race:
     name : str
         Of the array.
     weights : float32 array of shape (n,)
-        In any order: peers that cannot have all get the first ones of a shuffle.
+        In any order: peers that cannot take all of them get the first ones of a shuffle.
     peers : sequence of str
     """
 
@@ -207,7 +208,7 @@ class Race:
         return rows
 
     def _array(self, peer, n_clusters):
-        """All weights, or as many as the peer clusters within the limits."""
+        """All weights, or as many as the peer can cluster within the limits."""
         n, each = len(self.weights), PEERS[peer].bytes_per_cell * n_clusters
         most = TABLES // each if each else n
         for size in PROBES:
@@ -221,7 +222,7 @@ class Race:
         return self.weights if most >= n else self.shuffled[: _rounded(most)]
 
     def _relative_inertia(self, weights, centers, n_clusters):
-        """Inertia over the proven bound of any centers' on the same weights."""
+        """Inertia over a proven lower bound on the same weights."""
         if centers is None:
             return np.nan
         if len(weights) not in self._prepared:
@@ -234,15 +235,54 @@ class Race:
 
 
 def _rounded(number):
-    """The largest of 1, 2 and 5 times a power of ten that is not above."""
+    """The largest number that is 1, 2 or 5 times a power of ten and at most `number`."""
     power = 10 ** int(np.log10(number))
     return max(step * power for step in (1, 2, 5) if step * power <= number)
 
 
-def measured(function, *arguments):
-    """Result of a call, its wall time in seconds, and the bytes by which memory rose at most.
+def arrays_of(network, n_heavy_tailed):
+    """Function from a name to a flat float32 array: of a layer, or of heavy-tailed draws."""
 
-    Memory is that of this process, as Linux counts it; NaN elsewhere.
+    def array(name):
+        if name == HEAVY_TAILED:
+            return heavy_tailed(n_heavy_tailed)
+        return flat_array(network.get_submodule(LAYERS[name]).weight)
+
+    return array
+
+
+def race_rows(array, names, peers, n_clusters, repeats):
+    """Rows of the table `bench` for each array and number of clusters.
+
+    Parameters
+    ----------
+    array : callable
+        As of `arrays_of`; one array is in memory at a time.
+    names, peers : sequences of str
+    n_clusters : sequence of int
+    repeats : int
+    """
+    rows = []
+    for name in names:
+        race = Race(name, array(name), peers)
+        for k in n_clusters:
+            rows += race.rows(k, repeats)
+    return rows
+
+
+def growth_rows(sizes, peers, n_clusters, repeats):
+    """Rows of the table `bench` for the first heavy-tailed weights, of each size in turn."""
+    weights, rows = heavy_tailed(max(sizes)), []
+    for size in sizes:  # one race is in memory at a time
+        race = Race(f"{HEAVY_TAILED}, growth", weights[:size], peers)
+        rows += race.rows(n_clusters, repeats)
+    return rows
+
+
+def measured(function, *arguments):
+    """Result of a call, its wall time in seconds, and the peak rise of memory in bytes.
+
+    Memory is that of this process, as Linux counts it; NaN on other systems.
     """
     before = _reset_peak()
     start = time.perf_counter()
@@ -252,7 +292,7 @@ def measured(function, *arguments):
 
 
 def _reset_peak():
-    """Memory now, free memory given back to the system before: kept, it would hide a rise."""
+    """Memory now, after free memory is returned to the system; kept, it would hide a rise."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # of glibc
@@ -270,19 +310,24 @@ def _status(field):
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+def layer_weights(network, names):
+    """Weights of layers by name: float32 arrays in their shapes."""
+    return {name: network.get_submodule(LAYERS[name]).weight.numpy() for name in names}
+
+
 def ratio_rows(weights, n_clusters, repeats):
-    """Rows of the table `ratios`: what clusterings take beside something simpler, in turn.
+    """Rows of the table `ratios`: seconds of clusterings beside those of something simpler.
 
     Parameters
     ----------
     weights : dict of str to float32 array
-        Layers by name, in their shapes; the last with more than two dimensions gets a codebook a
-        channel.
+        Layers by name, in their shapes. The last layer with more than two dimensions gets a
+        codebook for each channel.
     n_clusters, repeats : int
     """
     rows = []
     for case, (run, against, simpler, n_weights) in _cases(weights, n_clusters).items():
-        run(), simpler()  # touches memory, compiles
+        run(), simpler()  # the first calls compile and write to new memory
         for repeat in progress(range(repeats), case):
             _, seconds, _ = measured(run)
             _, beside, _ = measured(simpler)
@@ -340,8 +385,19 @@ def _cases(weights, k):
     }
 
 
-def gap_rows(layer, weights, n_clusters):
-    """Rows of the table `gaps`: how far the optimal centers are, at most, from any others."""
+def gap_rows(weights, n_clusters):
+    """Rows of the table `gaps`: how far the optimal centers can be from the best possible.
+
+    Parameters
+    ----------
+    weights : dict of str to float32 array
+        Layers by name.
+    n_clusters : sequence of int
+    """
+    return [row for layer in weights for row in _layer_gaps(layer, weights[layer], n_clusters)]
+
+
+def _layer_gaps(layer, weights, n_clusters):
     prepared, rows = Prepared(weights), []
     for k in progress(n_clusters, f"{layer}, bounds"):
         inertia = prepared.cluster(k, init="optimal", labels=False).inertia

@@ -1,8 +1,8 @@
-"""The claims: endpoints fixed beforehand, measured, and judged with their intervals.
+"""The paper's claims, each judged by the interval of an endpoint that was fixed beforehand.
 
 Ours is the weight-distribution initialization with revision; the baselines are random and linear
-initialization without. C1 is the time of textbook k-means to convergence, C2 top-1 under a budget
-of iterations, both at 4 bits.
+initialization without revision. C1 compares the time of textbook k-means to convergence, C2 top-1
+under a budget of iterations, both at 4 bits.
 """
 
 import numpy as np
@@ -16,8 +16,38 @@ PAPER = {"C1": 5.0, "C2": 6.0}  # the abstract's lower figure in percent, and it
 PAPER["C2, retrained"] = PAPER["C2"]  # it does not say whether anything was retrained
 
 
+def claim_rows(networks, speed, evaluation, endpoints, scopes):
+    """Rows of the table `claims`: C1, then C2, for every network and scope.
+
+    The networks share their convolutions, whose time is therefore judged once.
+
+    Parameters
+    ----------
+    networks : sequence of str
+        Names, the headline one first.
+    speed : pandas.DataFrame
+        The table `speed`.
+    evaluation : lib.study.experiment.evaluation.Evaluation
+        Of these networks.
+    endpoints : dict of str to list of Setting
+        As of `endpoint_settings`.
+    scopes : sequence of {"conv", "all"}
+    """
+    headline, *_ = networks
+    bits = endpoints[OURS][0].bits
+    correct = correct_by_seed(evaluation, endpoints, scopes)
+    timed, judged = [], []
+    for network in networks:
+        for scope in scopes:
+            if scope == "all" or network == headline:
+                prefix = "" if network == headline else f"{network}/"
+                timed += speed_claims(speed, scope, network, bits, prefix)
+            judged += accuracy_claims(correct[network, scope], scope, network)
+    return timed + judged
+
+
 def endpoint_settings(bits, max_iter, seeds, gamma=1 / 3):
-    """The endpoints' settings by initialization."""
+    """Settings of the endpoints, by initialization."""
     return {
         init: settings([init], [bits], [max_iter], seeds, gamma=gamma)
         for init in (OURS, *BASELINES)
@@ -34,7 +64,7 @@ def speed_claims(speed, scope, network, bits, prefix=""):
     network : str
     bits : int
     prefix : str
-        Before the names of the network's linear layers in `speed`.
+        Of the names that the network's linear layers have in `speed`.
     """
     layers = [name if name.startswith("conv") else prefix + name for name in SCOPES[scope]]
     rows = speed[
@@ -61,11 +91,12 @@ def speed_claims(speed, scope, network, bits, prefix=""):
 
 
 def accuracy_claims(correct, scope, network, claim="C2"):
-    """Rows of C2 for one scope, from whether each image is right, by initialization and seed.
+    """Rows of C2 for one scope.
 
     Parameters
     ----------
     correct : dict of str to bool array of shape (n_seeds, n_images)
+        By initialization: whether each image is classified correctly.
     scope, network : str
     claim : {"C2", "C2, retrained"}
     """
@@ -92,17 +123,20 @@ def _row(claim, scope, network, baseline, estimate):
 
 
 def correct_by_seed(evaluation, endpoints, scopes):
-    """Whether each test image is right, for every (network, scope).
+    """Whether each test image is classified correctly.
 
-    Each is a dict from the initialization to a bool array of shape (n_seeds, n_images).
+    Returns
+    -------
+    dict of (str, str) to dict of str to bool array of shape (n_seeds, n_images)
+        By network and scope, then by initialization.
     """
-    found = {}
+    correct = {}
     for init, grid in endpoints.items():
         for setting in grid:  # one pass of the convolutions serves all networks and scopes
             for network, scope, top, _ in evaluation.run(setting, scopes):
                 right = (top[:, 0] == evaluation.images.labels).numpy()
-                found.setdefault((network, scope), {}).setdefault(init, []).append(right)
+                correct.setdefault((network, scope), {}).setdefault(init, []).append(right)
     return {
-        place: {init: np.stack(seeds) for init, seeds in by_init.items()}
-        for place, by_init in found.items()
+        key: {init: np.stack(seeds) for init, seeds in by_init.items()}
+        for key, by_init in correct.items()
     }

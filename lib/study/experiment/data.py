@@ -148,10 +148,10 @@ def read_verified(name: str, folder: Path) -> bytes:
     """
     expected = recorded_sha256(name, folder)
     content = read(name, folder)
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
         raise DataError(
-            f"{Path(folder, name)} is damaged: SHA-256 is {found}, expected {expected}. "
+            f"{Path(folder, name)} is damaged: SHA-256 is {digest}, expected {expected}. "
             f"{remedy(name)}"
         )
     return content

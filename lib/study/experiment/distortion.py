@@ -1,4 +1,4 @@
-"""What each remedy against distortion adds at equal bits: weighting, compensation, correction."""
+"""Remedies against distortion at equal bits: weighting, compensation, correction."""
 
 import copy
 import itertools
@@ -6,6 +6,7 @@ import time
 
 from ... import compression
 from .network import SCOPES
+from .progress import progress
 from .rates import prepared_by_fisher, prepared_by_inputs, with_optimal_centers
 
 WEIGHTINGS = ("none", "inputs", "fisher")
@@ -18,31 +19,40 @@ class Remedies:
     ----------
     compressor : lib.study.experiment.frontier.Compressor
     weightings : sequence of {"none", "inputs", "fisher"}
-        Of the squared error that centers minimize: not, by the inputs' second moments, or by the
-        diagonal Fisher information.
+        What each weight's squared error is multiplied by: nothing, the mean square of its input, or
+        its diagonal Fisher information.
     scopes : sequence of {"conv", "all"}
-        Rows of `conv` are those of `all` with the float classifier: what is done to the
-        convolutions does not depend on it.
-    progress : callable
-        Wraps the images of the Fisher information.
+        The network of `conv` is that of `all` with the float classifier, since remedies of the
+        convolutions do not depend on the classifier.
     """
 
-    def __init__(self, compressor, weightings=WEIGHTINGS, scopes=tuple(SCOPES), progress=iter):
+    def __init__(self, compressor, weightings=WEIGHTINGS, scopes=tuple(SCOPES)):
         if unknown := [name for name in weightings if name not in WEIGHTINGS]:
             raise ValueError(f"weightings={unknown}: choose from {', '.join(WEIGHTINGS)}.")
         self.compressor, self.prepared = compressor, {"none": compressor.prepared}
         if "inputs" in weightings:
             self.prepared["inputs"] = prepared_by_inputs(compressor)
         if "fisher" in weightings:
-            self.prepared["fisher"] = prepared_by_fisher(compressor, progress)
+            self.prepared["fisher"] = prepared_by_fisher(compressor)
         self.weightings, self.scopes = weightings, scopes
 
     def combinations(self):
-        """Of weighting, compensated and corrected: none first, everything last."""
+        """All combinations of weighting, compensated and corrected, the one without any first."""
         return list(itertools.product(self.weightings, (False, True), (False, True)))
 
-    def rows(self, bits, weighting, compensated, corrected):
-        """Rows of the table `distortion`, one a scope, at 2 ** bits centers a layer."""
+    def rows(self, bits):
+        """Rows of the table `distortion` for every combination.
+
+        Parameters
+        ----------
+        bits : sequence of int
+            For each, every layer has 2 ** bits centers.
+        """
+        settings = [(b, *combination) for b in bits for combination in self.combinations()]
+        return [row for setting in progress(settings, "remedies") for row in self.applied(*setting)]
+
+    def applied(self, bits, weighting, compensated, corrected):
+        """Rows of one combination, one a scope."""
         compressor, start = self.compressor, time.perf_counter()
         numbers = dict.fromkeys(SCOPES["all" if "all" in self.scopes else "conv"], 2**bits)
         model = with_optimal_centers(compressor.network, self.prepared[weighting], numbers)

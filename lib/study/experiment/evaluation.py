@@ -1,9 +1,9 @@
 """Accuracy of the network with shared weights: settings, codebooks, predictions.
 
 A setting is one way to cluster every layer. One pass of the convolutions serves both scopes and
-all networks, since their convolutions are the same. Predictions are cached under a hash of what
-they are computed from, so that an interrupted experiment goes on where it stopped and two settings
-that reach the same codebooks are evaluated once.
+all networks, since their convolutions are the same. Predictions are cached under a hash of the
+weights, the images and the code that computes them: an interrupted experiment resumes where it
+stopped, and two settings that reach the same codebooks are evaluated once.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ class Setting:
     gamma: float = 1 / 3
 
     def row(self):
-        """The setting as columns of the tables; gamma only where it is read."""
+        """The setting as columns of the tables; gamma is None where it has no effect."""
         row = dataclasses.asdict(self)
         return row | {"gamma": self.gamma if named(self.init).reads_gamma else None}
 
@@ -99,8 +99,8 @@ class Codebooks:
 
     def centers(self, layer, setting):
         """Centers and inertia of one layer under a setting."""
-        found = self.prepared[layer].cluster(**setting.options(), labels=False)
-        return found.centers.cpu().numpy(), found.inertia
+        clustering = self.prepared[layer].cluster(**setting.options(), labels=False)
+        return clustering.centers.cpu().numpy(), clustering.inertia
 
     def shared(self, layer, centers):
         """The layer's weights, each replaced by its nearest center."""
@@ -144,7 +144,7 @@ class Evaluation:
             `predictions` int64 (n_images, 5), best class first; `inertia` summed over the scope.
         """
         convolutions, inertia = self._centers(self.convolutions, setting)
-        features = _Lazy(lambda: self._features(convolutions))
+        features = functools.cache(lambda: self._features(convolutions))  # not all are needed
         for name in networks or self.networks:
             for scope in scopes:
                 linears, more = {}, 0.0
@@ -152,15 +152,15 @@ class Evaluation:
                     linears, more = self._centers(self.codebooks[name], setting)
                 key = _digest(convolutions | linears, self.state[name], numerics_key())
                 predict = functools.partial(self._predict, name, linears, features)
-                found = cached(f"{key}-{len(self.images)}", predict)
-                yield name, scope, found["top"].long(), inertia + more
+                predictions = cached(f"{key}-{len(self.images)}", predict)["top"].long()
+                yield name, scope, predictions, inertia + more
 
     def _centers(self, codebooks, setting):
         if setting is None:
             return {}, 0.0
-        found = {layer: codebooks.centers(layer, setting) for layer in codebooks.weights}
-        centers = {layer: torch.from_numpy(values) for layer, (values, _) in found.items()}
-        return centers, sum(inertia for _, inertia in found.values())
+        clustered = {layer: codebooks.centers(layer, setting) for layer in codebooks.weights}
+        centers = {layer: torch.from_numpy(values) for layer, (values, _) in clustered.items()}
+        return centers, sum(inertia for _, inertia in clustered.values())
 
     def _features(self, centers):
         self._load(self.scratch, self.convolutions, centers)
@@ -171,7 +171,7 @@ class Evaluation:
         for layer, path in LINEARS.items():
             bias = self.networks[name].get_submodule(path).bias
             self.scratch.get_submodule(LINEARS[layer]).bias.copy_(bias)
-        scores = logits(self.scratch.classifier, features.value)
+        scores = logits(self.scratch.classifier, features())
         return {"top": scores.topk(TOP).indices.to(torch.uint8)}
 
     def _load(self, network, codebooks, centers):
@@ -182,24 +182,11 @@ class Evaluation:
 
 
 def cached(key, compute):
-    """Tensors by name, from the cache of predictions, or computed and put there."""
+    """Tensors by name from the cache of predictions, which `compute` fills if they are missing."""
     path = CACHE / "predictions" / f"{key}.safetensors"
     if not path.exists():
         write_atomically(path, save(compute()))
     return load_file(path)
-
-
-class _Lazy:
-    """A value computed when it is first asked for."""
-
-    def __init__(self, compute):
-        self.compute = compute
-
-    @property
-    def value(self):
-        if not hasattr(self, "_value"):
-            self._value = self.compute()
-        return self._value
 
 
 def _digest(tensors, *texts):
@@ -220,6 +207,33 @@ def layer_sizes():
     """Number of weights of each layer."""
     network = alexnet()
     return {name: network.get_submodule(path).weight.numel() for name, path in LAYERS.items()}
+
+
+def accuracy_rows(evaluation, grid):
+    """Rows of the table `accuracy`: the float networks, then every setting.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    grid : sequence of Setting
+    """
+    labels = evaluation.images.labels
+    floats = {(name, scope): top for name, scope, top, _ in evaluation.run(None)}
+    return [
+        accuracy_row(name, scope, setting, top, labels, floats[name, scope], inertia)
+        for setting in progress([None, *grid], "settings")
+        for name, scope, top, inertia in evaluation.run(setting)
+    ]
+
+
+def float_top1(networks, n_images):
+    """Top-1 of float networks by name, in percent, on the first test images."""
+    evaluation = Evaluation(networks, n_images)
+    labels = evaluation.images.labels
+    return {
+        name: 100 * (top[:, 0] == labels).double().mean().item()
+        for name, _, top, _ in evaluation.run(None, ["all"])
+    }
 
 
 def accuracy_row(network, scope, setting, predictions, labels, float_predictions, inertia):
@@ -276,6 +290,6 @@ def evaluate_network(network, n_images):
 
 
 def top1_columns(right, n):
-    """Columns `top1`, `low` and `high` of so many right of n images; percent."""
+    """Columns `top1`, `low` and `high` in percent, of `right` images of n."""
     low, high = wilson_interval(right, n)
     return {"top1": 100 * right / n, "low": low, "high": high}

@@ -1,16 +1,15 @@
-"""What the exploring notebook asks of the study's network: its weights, and its accuracy."""
+"""Weights and accuracy of the study's network for the notebook that explores it."""
 
 from ...evaluation import wilson_interval
-from .data import load_convolutions
+from .distribution import convolution_weights, network_weights
 from .evaluation import Evaluation, Setting
-from .network import LAYERS
 from .training import load_networks
 
 
 def to_explore(experiment, n_images):
-    """Weights of the headline network's layers by name, and what measures its accuracy.
+    """Weights of the headline network by the layer's name, and its `AccuracyOf`.
 
-    Before the experiment has trained a network they are the convolutions', and None.
+    Before the experiment has trained a network: weights of the convolutions, and None.
     """
     try:
         networks = load_networks(experiment)
@@ -19,22 +18,20 @@ def to_explore(experiment, n_images):
             f"The convolutions alone, and no accuracy: `make reproduce EXPERIMENT={experiment}` "
             "trains the classifier."
         )
-        found = load_convolutions()
-        named = {name: f"{path}.weight" for name, path in LAYERS.items()}
-        return {name: found[path] for name, path in named.items() if path in found}, None
+        return convolution_weights(), None
     network = next(iter(networks.values()))
-    weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
-    return weights, AccuracyOf(networks, n_images)
+    return network_weights(network), AccuracyOf(networks, n_images)
 
 
 class AccuracyOf:
-    """Top-1 of the headline network with every layer shared, in words.
+    """Measures top-1 of the headline network with shared layers, and says it in a sentence.
 
     Parameters
     ----------
     networks : dict of str to torch.nn.Module
+        By name, the headline one first.
     n_images : int
-        First test images.
+        Number of first test images.
     """
 
     def __init__(self, networks, n_images):
@@ -46,10 +43,10 @@ class AccuracyOf:
         if self._evaluation is None:
             self._evaluation = Evaluation(self.networks, self.n_images)
         setting = Setting(init, bits, revise, None, 0, gamma)
-        found = {scope: self._top1(top) for _, scope, top, _ in self._evaluation.run(setting)}
+        shared = {scope: self._top1(top) for _, scope, top, _ in self._evaluation.run(setting)}
         ((_, _, top, _),) = self._evaluation.run(None, ["conv"])
         return (
-            f"top-1 on {self.n_images} images: conv {found['conv']}, all {found['all']}, "
+            f"top-1 on {self.n_images} images: conv {shared['conv']}, all {shared['all']}, "
             f"float {self._top1(top)}"
         )
 

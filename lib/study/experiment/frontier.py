@@ -1,6 +1,6 @@
 """The frontier of size and accuracy: ways to compress, as real files that are loaded back.
 
-Everything that is chosen or fitted sees training images only; test images only judge.
+Fits see training images, choices held-out images; test images only judge.
 """
 
 import copy
@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from ... import compression
 from ...clustering import Prepared
 from ...compression.entropy import cells_of_centers, multiplier_for_bits
+from ...files import write_atomically
 from ...sharing import plain_weights
 from ..paths import results_folder
 from .data import load_images
@@ -29,27 +30,93 @@ from .network import (
     prepare,
 )
 from .progress import progress
+from .words import lost
 
 BATCH = 100
-ABOUT = "lib.study.experiment.network:alexnet"  # into what the files are loaded
+ABOUT = "lib.study.experiment.network:alexnet"  # makes the network that a file is loaded into
 JUDGED = ("held-out", "test")  # splits on which files are evaluated: to choose, and to report
-SPARSITY = 0.9  # of the classifier's layers but the last, where cells are "pruned"
+SPARSITY = 0.9  # share of fc6's and fc7's weights that "pruned" cells set to 0
+
+
+def recipe_rows(compressor, recipes, scopes):
+    """Rows of the float network and of the file of every recipe.
+
+    Recipes that make the same file of a scope, as those that differ in the classifier's bits do of
+    "conv", have one row.
+
+    Parameters
+    ----------
+    compressor : Compressor
+    recipes : sequence of Recipe
+    scopes : sequence of {"conv", "all"}
+    """
+    rows = [compressor.float_row(scope) for scope in scopes]
+    made = {}  # by the file that comes of it, so that each is made once
+    for recipe in recipes:
+        for scope in scopes:
+            made.setdefault(recipe.file_key(scope), (recipe, scope))
+    for recipe, scope in progress(made.values(), "recipes"):
+        model, seconds = compressor.compressed(recipe, scope)
+        pruned = recipe.cells == "pruned"
+        rows.append(_shown(compressor.row(model, scope, recipe.method, seconds, pruned=pruned)))
+    return rows
+
+
+def retrained_rows(compressor, retrainings, scopes):
+    """Rows of the files whose weights are trained through.
+
+    After the first of a scope whose layers all train follows the float network, trained for as
+    many epochs and at the same rate.
+
+    Parameters
+    ----------
+    compressor : Compressor
+    retrainings : sequence of Retraining
+    scopes : sequence of {"conv", "all"}
+        That get such a float network.
+    """
+    rows, without_float = [], set(scopes)
+    for retraining in retrainings:
+        model, seconds = compressor.retrained(retraining)
+        how = {"retrained": True, "pruned": retraining.prunes}
+        row = compressor.row(model, retraining.scope, retraining.method, seconds, **how)
+        rows.append(_shown(row))
+        if retraining.trained in without_float:
+            without_float.remove(retraining.trained)
+            model, seconds = compressor.trained_float(retraining)
+            rows.append(compressor.float_row(retraining.scope, model, seconds))
+    return rows
+
+
+def keep_headline(experiment, name):
+    """Copy a file to the experiment's folder `headline`; rows of the table `sizes`."""
+    folder = results_folder(experiment)
+    path = folder / "files" / name
+    write_atomically(folder / "headline" / "alexnet.safetensors", path.read_bytes())
+    return [row | {"file": name} for row in compression.describe(path)]
+
+
+def _shown(row):
+    """The row, after what matters of it is printed."""
+    ratio = f"{row['ratio']:.1f} times smaller"
+    print(f"{row['scope']}, {row['method']}: {ratio}, {lost(row['top1_drop'])}", flush=True)
+    return row
 
 
 class Compressor:
-    """Compresses one network, each layer prepared once, and evaluates what it made.
+    """Compresses one network, each layer prepared once, and evaluates the results.
 
     Parameters
     ----------
     network : torchvision.models.AlexNet
     experiment : str
-        Receives the files.
+        Its folder receives the files.
     n_calibration : int
-        First training images, which corrections are fitted on; their labels are not used.
+        Number of first training images on which corrections are fitted, without their labels.
     n_images : int
-        First test images, which nothing is chosen by.
+        Number of first test images, by which nothing is chosen.
     n_train : int, optional
-        First training images, which retraining sees; all by default.
+        Number of first training images for retraining; all by default.
     """
 
     def __init__(self, network, experiment, n_calibration, n_images, n_train=None):
@@ -68,7 +135,7 @@ class Compressor:
         self.float_right = {split: self.right(network, split) for split in JUDGED}
 
     def compressed(self, recipe, scope):
-        """The network with the layers of a scope shared, and the seconds that took."""
+        """The network with the layers of a scope shared, and the seconds it took."""
         start = time.perf_counter()
         model = copy.deepcopy(self.network)
         for name in SCOPES[scope]:
@@ -79,7 +146,7 @@ class Compressor:
         return model, time.perf_counter() - start
 
     def retrained(self, retraining):
-        """The network with weights trained through, and the seconds that took."""
+        """The network with weights trained through, and the seconds it took."""
         start = time.perf_counter()
         if retraining.trained == "classifier":
             model, _ = self.compressed(retraining.recipe, "conv")
@@ -91,7 +158,7 @@ class Compressor:
         return model, time.perf_counter() - start
 
     def trained_float(self, retraining):
-        """The float network with the same layers trained alike, and the seconds that took."""
+        """The float network with the same layers trained alike, and the seconds it took."""
         start = time.perf_counter()
         model = copy.deepcopy(self.network)
         layers = [model.get_submodule(LAYERS[name]) for name in retraining.layers]
@@ -101,7 +168,7 @@ class Compressor:
         return model, time.perf_counter() - start
 
     def _to_train(self, model, retraining):
-        """The part of a model that trains, what it is given, and the labels."""
+        """The part of a model that trains, its inputs and their labels."""
         images = self.images["train"]
         if retraining.trained == "classifier":
             features = self.features(model.features, images).half()
@@ -118,7 +185,7 @@ class Compressor:
         }
 
     def _followed(self, retraining, trained, model):
-        """Cells of the layers that train, as their weights move."""
+        """Function from a layer's path and its current weights to cells; None for other layers."""
         recipe = retraining.recipe
         wanted = {model.get_submodule(LAYERS[name]): name for name in retraining.layers}
         names = {path: wanted[layer] for path, layer in trained.named_modules() if layer in wanted}
@@ -139,7 +206,7 @@ class Compressor:
         return cells_of
 
     def multiplier(self, name, bits):
-        """What a bit of a layer's labels is worth, so that they have so many."""
+        """The price of a bit (lambda) at which a layer's labels have so many bits of entropy."""
 
         def cells_at(multiplier):
             return [compression.entropy_constrained_cells(self.prepared[name], multiplier)]
@@ -147,19 +214,19 @@ class Compressor:
         return multiplier_for_bits([self.n_weights[name]], bits, cells_at, tol=0.01)
 
     def cells(self, name, kind, bits, prepared=None):
-        """Cells of a layer's weights, or of others in their place, at so many bits."""
+        """Cells of a layer at so many bits; of its weights, or of `prepared` in their place."""
         prepared = prepared or self.prepared[name]
         if kind == "pruned" and name in ("fc6", "fc7"):
             return compression.pruned_cells(prepared, SPARSITY, 2 ** int(bits))
         if kind in ("k-means", "pruned"):
-            found = prepared.cluster(2 ** int(bits), labels=False)
-            return cells_of_centers(prepared, found.centers)
+            clustering = prepared.cluster(2 ** int(bits), labels=False)
+            return cells_of_centers(prepared, clustering.centers)
         if kind == "uniform":
             return uniform_at_bits(prepared, bits)
         return compression.entropy_constrained_cells(prepared, self.multiplier(name, bits))
 
     def row(self, model, scope, method, seconds, *, retrained=False, pruned=False):
-        """Save a shared network, load it back, evaluate that: a row of the table `frontier`."""
+        """Save a shared network, load it back and evaluate it: a row of the table `frontier`."""
         path, size = self.saved(model, scope)
         loaded = compression.load(path, alexnet())
         name = f"{scope}-{method}-{size}.safetensors".replace(", ", "-").replace(" ", "-")
@@ -168,7 +235,7 @@ class Compressor:
         return self._row(scope, method, size, loaded) | how
 
     def saved(self, model, scope):
-        """A file of a shared network, and bytes of the scope's layers in it."""
+        """Path of a shared network's file, and the bytes of the scope's layers in it."""
         path = self.folder / "new.safetensors"
         compression.save(model, path, about=ABOUT)
         names = [LAYERS[layer] for layer in SCOPES[scope]]
@@ -177,7 +244,7 @@ class Compressor:
         return path, sum(row["bytes"] for row in rows)
 
     def float_row(self, scope, model=None, seconds=None):
-        """The float network, or that trained further, as a row."""
+        """Row of the float network, or of `model`, which is that network trained further."""
         retrained = model is not None
         method = "float, trained" if retrained else "float"
         how = {"retrained": retrained, "pruned": False, "seconds": seconds, "file": None}
@@ -194,26 +261,26 @@ class Compressor:
         } | self.judged(model)
 
     def judged(self, model, splits=JUDGED):
-        """Columns of accuracy in percent: on test images, and what is lost on held-out ones."""
-        found = {}
+        """Columns of accuracy: top-1 in percent on test images, points lost on both splits."""
+        columns = {}
         for split in splits:
             n, right = len(self.images[split]), self.right(model, split)
             lost = 100 * (self.float_right[split] - right) / n
             if split == "test":
-                found |= top1_columns(right, n) | {"top1_drop": lost}
+                columns |= top1_columns(right, n) | {"top1_drop": lost}
             else:
-                found["held_out_drop"] = lost
-        return found
+                columns["held_out_drop"] = lost
+        return columns
 
     def _n_weights_of(self, scope):
         return sum(self.n_weights[layer] for layer in SCOPES[scope])
 
     def right(self, network, split):
-        """Number of a split's images that a network classifies rightly."""
+        """Number of a split's images that a network classifies correctly."""
         return int((self.predictions(network, split) == self.images[split].labels).sum())
 
     def predictions(self, network, split="test"):
-        """Top-1 class of each image, int64; cached under what it is computed from."""
+        """Top-1 class of each image, int64; cached by weights and images."""
         images = self.images[split]
         key = _digest(network, split, len(images), numerics_key())
 
@@ -226,7 +293,7 @@ class Compressor:
         return cached(f"{key}-top1", compute)["top"].long()
 
     def features(self, convolutions, images):
-        """Features of images; those of the last convolutions asked for are kept."""
+        """Features of images; those of the last convolutions are kept."""
         key = _digest(convolutions)
         if key not in self._features:
             self._features = {key: {}}
@@ -239,7 +306,7 @@ class Compressor:
 
 
 class OnPixels(torch.nn.Module):
-    """A network as a function of pixels, to be trained on them."""
+    """A network with the preparation of pixels in front, so that it trains on pixels."""
 
     def __init__(self, network):
         super().__init__()
@@ -263,7 +330,7 @@ def uniform_at_bits(prepared, bits):
 
 
 def _digest(module, *texts):
-    """Digest of a module's weights, as they compute."""
+    """Digest of the weights and biases that a module computes with."""
     digest = hashlib.sha256(repr(texts).encode())
     with torch.no_grad():
         for name, layer in module.named_modules():

@@ -1,7 +1,7 @@
 """The network of the study: torchvision's AlexNet, its input, and fast passes through it.
 
-The convolutions are ImageNet's and frozen. The classifier has ten outputs and is trained on the
-features that the convolutions make of Fashion-MNIST (`lib.study.experiment.training`).
+The convolutions are trained on ImageNet and frozen. The classifier has ten outputs and is trained
+on their features of Fashion-MNIST (`lib.study.experiment.training`).
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def precision():
 
 
 def numerics_key():
-    """Content key of what turns images and weights into features: code, data, precision."""
+    """Digest of all that features depend on besides the weights: code, data, precision."""
     sums = (DATA / CHECKSUMS_FILE).read_text()
     text = f"{Path(__file__).read_text()}{sums}{device().type}{precision()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -65,7 +65,7 @@ def prepare(pixels):
 
 @torch.inference_mode()
 def extract_features(convolutions, pixels, title="features"):
-    """What the classifier sees of the images.
+    """Features of the images: the input of the classifier.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def extract_features(convolutions, pixels, title="features"):
         AlexNet's `features`, float32 on the CPU. Not modified.
     pixels : uint8 tensor of shape (n, 28, 28)
     title : str
-        Of the progress shown.
+        Title of the progress that is shown.
 
     Returns
     -------
@@ -110,9 +110,10 @@ def _fast(convolutions):
 def _on_gray_images(convolution):
     """conv1 as a function of gray images: a third of the work.
 
-    Its three channels are one image, scaled and shifted. The scale goes into the kernel; the shift,
-    which the padding lacks, adds one map to all images. A stride of 4 is a stride of 1 among blocks
-    of 4 x 4, with a kernel of 3 x 3 blocks, which oneDNN computes faster.
+    The three channels are one image, scaled and shifted. The kernel takes the scale. The shift adds
+    the same map to every output; the map is not constant, since the padding is not shifted. A
+    stride of 4 over pixels is a stride of 1 over blocks of 4 x 4 pixels, with a kernel of 3 x 3
+    blocks, which oneDNN computes faster.
     """
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     stride, padding = convolution.stride[0], convolution.padding[0]

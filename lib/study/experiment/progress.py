@@ -11,8 +11,8 @@ SECONDS_A_LINE = 20
 def progress(items, title):
     """Iterate over a sized collection, showing how far it is.
 
-    An executed notebook keeps every redraw of a bar as an output; lines stay readable there and in
-    the log of a run.
+    An executed notebook would keep every redraw of a bar as an output. Lines stay readable there
+    and in the log of a run.
     """
     if sys.stdout.isatty():
         yield from tqdm(items, desc=title)

@@ -1,4 +1,4 @@
-"""Size against distortion: of single layers, and of allocations of centers to all of them."""
+"""Size against distortion: of single layers, and of allocations of centers to layers."""
 
 import copy
 import functools
@@ -10,35 +10,42 @@ from ...clustering import Prepared
 from ...compression.coding import encode
 from ...compression.entropy import cells_of_centers
 from .network import LAYERS, SCOPES
+from .progress import progress
 
-CENTER_BYTES = 2  # float16, as the file has them
+CENTER_BYTES = 2  # the file stores centers as float16
 CRITERIA = ("squared error", "fisher")
 
 
-def rate_rows(compressor, layer, bits):
-    """Rows of the table `rates`: cells of one layer at their real bytes, and the error they leave.
+def rate_rows(compressor, layers, bits):
+    """Rows of the table `rates`: real bytes and squared error of three kinds of cells.
 
     Parameters
     ----------
     compressor : lib.study.experiment.frontier.Compressor
-    layer : str
+    layers : sequence of str
     bits : sequence of int
-        k-means has 2 ** bits centers; the other cells get the entropy of its labels, so that all
-        three cost an entropy coder the same.
+        k-means has 2 ** bits centers. The other cells get the entropy of its labels, so that all
+        three kinds need the same bits after entropy coding.
 
     Returns
     -------
     list of dict
     """
+    return [
+        row for layer in progress(layers, "layers") for row in _layer_rates(compressor, layer, bits)
+    ]
+
+
+def _layer_rates(compressor, layer, bits):
     prepared, rows = compressor.prepared[layer], []
     variance = prepared.weights.double().var(correction=0).item()
     for b in bits:
         means = compressor.cells(layer, "k-means", b)
-        found = {"k-means": means} | {
+        cells = {"k-means": means} | {
             kind: compressor.cells(layer, kind, means.entropy)
             for kind in ("uniform", "entropy-constrained")
         }
-        rows += [_rate_row(layer, kind, prepared, c, variance) for kind, c in found.items()]
+        rows += [_rate_row(layer, kind, prepared, c, variance) for kind, c in cells.items()]
     return rows
 
 
@@ -56,22 +63,46 @@ def _rate_row(layer, kind, prepared, cells, variance):
     }
 
 
+def allocation_rows(compressor, criteria, scopes, bits, max_clusters, lost):
+    """Rows of the table `allocation`.
+
+    For each criterion, scope and number of bits: the uniform allocation, and the best one of at
+    most its bytes. For each criterion and scope: the smallest allocation that is accurate enough on
+    held-out images.
+
+    Parameters
+    ----------
+    compressor : lib.study.experiment.frontier.Compressor
+    criteria : sequence of {"squared error", "fisher"}
+    scopes : sequence of {"conv", "all"}
+    bits : sequence of int
+    max_clusters : int
+    lost : float
+        Points of held-out top-1 that the smallest allocation may lose.
+    """
+    rows = []
+    for criterion in criteria:
+        allocator = Allocator(compressor, criterion, max_clusters)
+        for scope in scopes:
+            rows += allocator.within_uniform(scope, bits) + allocator.smallest(scope, lost)
+    return rows
+
+
 class Allocator:
-    """Gives the layers of one network their numbers of centers, by one criterion.
+    """Chooses the number of centers of each layer of one network, by one criterion.
 
     Parameters
     ----------
     compressor : lib.study.experiment.frontier.Compressor
     criterion : {"squared error", "fisher"}
-        What is minimized: the sum of the layers' squared errors, or each weighted by the diagonal
-        Fisher information, which tells layers apart too. The centers minimize the same.
+        What allocation and centers minimize: the sum of the squared errors of all weights, or the
+        same with each weight's error times its diagonal Fisher information. That is estimated on
+        the compressor's calibration images, without their labels.
     max_clusters : int
-        Centers that a layer can get at most.
-    progress : callable
-        Wraps the images of the latter, those of the corrections; their labels are not used.
+        Most centers that a layer can get.
     """
 
-    def __init__(self, compressor, criterion, max_clusters=256, progress=iter):
+    def __init__(self, compressor, criterion, max_clusters=256):
         if criterion not in CRITERIA:
             raise ValueError(
                 f"criterion={criterion!r} is unknown: choose from {', '.join(CRITERIA)}."
@@ -79,17 +110,37 @@ class Allocator:
         self.compressor, self.criterion = compressor, criterion
         self.prepared = compressor.prepared
         if criterion == "fisher":
-            self.prepared = prepared_by_fisher(compressor, progress)
+            self.prepared = prepared_by_fisher(compressor)
         self.offers = functools.cache(
             lambda name: compression.offers(self.prepared[name], max_clusters=max_clusters)
         )
+        self.frontier = functools.cache(self._frontier)
 
-    def frontier(self, scope):
-        """Every allocation of a scope's layers that no smaller one equals."""
+    def _frontier(self, scope):
+        """The Pareto-optimal allocations of a scope's layers."""
         return compression.frontier({name: self.offers(name) for name in SCOPES[scope]})
 
+    def within_uniform(self, scope, bits):
+        """Rows of uniform allocations, and of the best ones of at most their bytes."""
+        frontier, rows = self.frontier(scope), []
+        for b in bits:
+            uniform = self.uniform(scope, b)
+            rows += self.rows(scope, b, "uniform", uniform)
+            rows += self.rows(scope, b, "allocated", frontier.within(self.size(uniform)))
+        return rows
+
+    def smallest(self, scope, lost):
+        """Rows of the smallest allocation that loses at most `lost` points on held-out images.
+
+        Found by bisection to 1 % of its size.
+        """
+        allocation = self.frontier(scope).smallest(
+            lambda numbers: self.lost_on_held_out(numbers) <= lost, tol=0.01
+        )
+        return self.rows(scope, None, "smallest", allocation)
+
     def uniform(self, scope, bits):
-        """As many bits in each layer."""
+        """2 ** bits centers in each layer."""
         return dict.fromkeys(SCOPES[scope], 2**bits)
 
     def size(self, numbers):
@@ -97,7 +148,7 @@ class Allocator:
         return sum(int(self._offer(name, k)[0]) for name, k in numbers.items())
 
     def model(self, numbers):
-        """The network with so many centers in each layer that is named."""
+        """The network with these numbers of centers; layers that are not named stay in float32."""
         return with_optimal_centers(self.compressor.network, self.prepared, numbers)
 
     def lost_on_held_out(self, numbers):
@@ -105,7 +156,8 @@ class Allocator:
         return self.compressor.judged(self.model(numbers), ["held-out"])["held_out_drop"]
 
     def rows(self, scope, bits, allocation, numbers):
-        """Rows of the table `allocation`: one a layer, evaluated on the test images."""
+        """Rows of the table `allocation`, one a layer, after evaluation on the test images."""
+        print(f"{self.criterion}, {scope}, {allocation}: {numbers}", flush=True)
         of_network = {"total_bytes": self.size(numbers)}
         of_network |= self.compressor.judged(self.model(numbers), ["test"])
         rows = []
@@ -123,13 +175,14 @@ class Allocator:
         return rows
 
     def _offer(self, name, k):
+        """Size and distortion of a layer with k centers."""
         offer = self.offers(name)
-        place = int(np.searchsorted(offer.n_clusters, k))
-        return offer.sizes[place], offer.distortions[place]
+        index = int(np.searchsorted(offer.n_clusters, k))
+        return offer.sizes[index], offer.distortions[index]
 
 
 def with_optimal_centers(network, prepared, numbers):
-    """A copy of a network with so many optimal centers in each layer that is named."""
+    """A copy of a network with these numbers of optimal centers in the layers that are named."""
     model = copy.deepcopy(network)
     for name, k in numbers.items():
         centers = prepared[name].cluster(k, init="optimal", labels=False).centers
@@ -138,11 +191,13 @@ def with_optimal_centers(network, prepared, numbers):
     return model
 
 
-def prepared_by_fisher(compressor, progress=iter):
+def prepared_by_fisher(compressor):
     """Each layer's weights prepared with their diagonal Fisher information."""
     network, paths = compressor.network, list(LAYERS.values())
-    found = compression.fisher(network, paths, compressor.batches, progress=progress)
-    return _prepared_with(network, found)
+    information = compression.fisher(
+        network, paths, compressor.batches, progress=lambda batches: progress(batches, "Fisher")
+    )
+    return _prepared_with(network, information)
 
 
 def prepared_by_inputs(compressor):

@@ -1,4 +1,4 @@
-"""Ways to compress the network, said in a few words, and which of their files are chosen."""
+"""Ways to compress the network, and the choice among their files by held-out images."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from ..tables import TABLES
 from .network import LINEARS, SCOPES
 
 CELLS = ("k-means", "pruned", "uniform", "entropy-constrained")
-MOST_LOST = 0.5  # points of held-out top-1, of a file that is chosen
+MOST_LOST = 0.5  # points of held-out top-1 that a chosen file may lose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Recipe:
     Attributes
     ----------
     cells : {"k-means", "pruned", "uniform", "entropy-constrained"}
-        "k-means" has 2 ** bits centers, "pruned" too, nine in ten weights of fc6 and fc7 at 0; the
-        others have as many as their labels' entropy allows.
+        "k-means" has 2 ** bits centers. So has "pruned", which also sets nine in ten weights of
+        fc6 and fc7 to 0. The others have as many centers as their labels' entropy allows.
     conv_bits, linear_bits : float
-        A weight, of the convolutions and of the classifier; fc8 always gets 4 at least, since it
-        has 0.1 % of the weights.
+        Bits a weight of the convolutions and of the classifier. fc8, with 0.1 % of the weights,
+        gets at least 4.
     corrected : bool
-        Whether channels get a factor and a bias (`lib.compression.correct`).
+        Whether each channel gets a factor and a bias (`lib.compression.correct`).
     """
 
     cells: str
@@ -39,8 +39,8 @@ class Recipe:
         """Its name in tables."""
         return self.cells + (", corrected" if self.corrected else "")
 
-    def of(self, scope):
-        """What it makes of a scope's layers: equal for recipes that make the same file."""
+    def file_key(self, scope):
+        """Equal for recipes that make the same file of a scope."""
         kind = "k-means" if self.cells == "pruned" and scope == "conv" else self.cells
         return scope, kind, self.corrected, *(self.bits(layer) for layer in SCOPES[scope])
 
@@ -53,20 +53,20 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Retraining:
-    """A way to compress while training goes on behind the shared weights.
+    """A way to compress with training: float weights are trained through the shared ones.
 
     Attributes
     ----------
     cells : {"entropy-constrained", "k-means", "pruned"}
     conv_bits, linear_bits : float
-        As of `Recipe`. What a bit is worth is what gives them before training.
+        Bits a weight before training, as of `Recipe`. The price of a bit that gives them is kept.
     epochs : int
     trained : {"classifier", "conv", "all"}
-        Layers that train. Of "classifier" the convolutions are compressed as a corrected `Recipe`
-        would, and stay; of "conv" the classifier stays as it is, in float32.
+        Layers that train. With "classifier" the convolutions are compressed as by a corrected
+        `Recipe` and do not train; with "conv" the classifier stays in float32.
     rate : float
-        Of SGD. A tenth of it, which is better where no weight is zero (`08-retraining`), moves too
-        few of the many that are.
+        Learning rate of SGD. 0.001 is better where no weight is zero (`08-retraining`), but moves
+        too few weights away from zero where most are.
     """
 
     cells: str
@@ -86,33 +86,33 @@ class Retraining:
 
     @property
     def recipe(self):
-        """The same without training."""
+        """The recipe of the same cells and bits without training."""
         return Recipe(self.cells, self.conv_bits, self.linear_bits, corrected=True)
 
     @property
     def scope(self):
-        """Of the layers that share weights."""
+        """Scope of the layers that share weights."""
         return "conv" if self.trained == "conv" else "all"
 
     @property
     def method(self):
         """Its name in tables."""
-        what = "trained through" if self.trained == "classifier" else "all trained through"
-        return what if self.cells == "entropy-constrained" else f"{self.cells}, {what}"
+        way = "trained through" if self.trained == "classifier" else "all trained through"
+        return way if self.cells == "entropy-constrained" else f"{self.cells}, {way}"
 
     @property
     def prunes(self):
-        """Whether the classifier's weights around 0 become 0."""
+        """Whether weights of the classifier in the cell around 0 become 0."""
         return self.scope == "all" and self.cells != "k-means"
 
     @property
     def layers(self):
-        """Those that train."""
+        """Names of the layers that train."""
         return LINEARS if self.trained == "classifier" else SCOPES[self.trained]
 
 
 def choose(rows):
-    """The table `chosen`: the smallest files that may be used, by held-out images.
+    """The table `chosen`: the smallest file of each kind that is accurate on held-out images.
 
     Parameters
     ----------
@@ -122,18 +122,21 @@ def choose(rows):
     Returns
     -------
     pandas.DataFrame
-        `chosen` is true of one row at most of each scope, with and without retraining: the smallest
-        file that loses at most half a point of held-out top-1.
+        `chosen` is True in at most one row for each scope, with and without retraining: that of the
+        smallest file that loses at most half a point of held-out top-1.
     """
     files = rows[rows["file"].notna()]
     good = files[files["held_out_drop"] <= MOST_LOST]
     smallest = good.sort_values("bytes").groupby(["scope", "retrained"]).head(1)
-    found = files.assign(chosen=files.index.isin(smallest.index))
-    return found[list(TABLES["chosen"].columns)]
+    judged = files.assign(chosen=files.index.isin(smallest.index))
+    return judged[list(TABLES["chosen"].columns)]
 
 
 def headline(frontier, chosen, scope):
-    """Name of the smallest chosen file of a scope, or of the most accurate on held-out images."""
+    """Name of a scope's smallest chosen file.
+
+    If none is chosen, that of the file that is most accurate on held-out images.
+    """
     files = frontier[frontier["scope"] == scope].merge(chosen, on=["scope", "retrained", "file"])
     good = files[files["chosen"].astype(bool)]
     best = good.nsmallest(1, "bytes") if len(good) else files.nsmallest(1, "held_out_drop")

@@ -1,8 +1,8 @@
 """Whether the initialization still matters once shared weights are retrained.
 
-Deep Compression found linear initialization best after retraining; the paper claims its own. Here
-the classifier is retrained from every initialization, on the features of convolutions whose
-codebooks stay.
+Deep Compression found linear initialization best after retraining; the paper claims that its own
+is better. Here the classifier is retrained from every initialization, on the features of
+convolutions whose codebooks are fixed.
 """
 
 import copy
@@ -15,14 +15,47 @@ from torch.nn.utils import parametrize
 from ... import compression
 from ...clustering import Prepared
 from ...compression.entropy import cells_of_centers
-from ...initialization import named
+from ...initialization import INITIALIZATIONS, named
+from .claims import accuracy_claims
 from .evaluation import Setting
 from .network import LINEARS, logits, precision
 from .progress import progress
 
 WAYS = ("centers trained", "trained through")
 NAMES = {name: path.removeprefix("classifier.") for name, path in LINEARS.items()}
-REFITS = 3  # iterations of Lloyd's algorithm, from the centers before, at each refit
+REFITS = 3  # iterations of Lloyd's algorithm, from the previous centers, at each refit
+
+
+def retraining_rows(retrainer, network, ways, bits, inits):
+    """Rows of the tables `retraining` and `claims_retrained`.
+
+    Parameters
+    ----------
+    retrainer : Retrainer
+    network : str
+        Its name.
+    ways : sequence of {"centers trained", "trained through"}
+    bits : sequence of int
+        Of the classifier's layers.
+    inits : sequence of str, optional
+        Among them ours and the baselines of the claims; by default every initialization.
+
+    Returns
+    -------
+    rows, claims : lists of dict
+    """
+    rows, claims = [], []
+    for way in ways:
+        for b in bits:
+            correct = {}
+            for init in INITIALIZATIONS if inits is None else inits:
+                epochs, last = retrainer.rows(way, init, b)
+                rows, correct[init] = rows + epochs, last[None]
+                before, after = epochs[0]["test_top1"], epochs[-1]["test_top1"]
+                print(f"{way}, {b} bits, {init}: {before:.2f} to {after:.2f}", flush=True)
+            judged = accuracy_claims(correct, "all", network, "C2, retrained")
+            claims += [row | {"scope": f"all, {b} bits, {way}"} for row in judged]
+    return rows, claims
 
 
 class Retrainer:
@@ -45,20 +78,21 @@ class Retrainer:
         model, _ = compressor.compressed(recipe, "conv")
         self.classifier, self.prepared = compressor.network.classifier, compressor.prepared
         images = compressor.images
-        self.labels = {split: found.labels for split, found in images.items()}
+        self.labels = {split: part.labels for split, part in images.items()}
         self.features = {
-            split: compressor.features(model.features, found).half()
-            for split, found in images.items()
+            split: compressor.features(model.features, part).half()
+            for split, part in images.items()
         }
 
     def rows(self, way, init, bits, seed=0):
-        """Rows of the table `retraining`, from before the first epoch on; the test's hits at last.
+        """Retrain from one initialization.
 
         Returns
         -------
         rows : list of dict
+            Of the table `retraining`: epoch 0, before retraining, then every epoch.
         correct : bool array of shape (n_images,)
-            Whether each test image is right after the last epoch.
+            Whether each test image is classified correctly after the last epoch.
         """
         if way not in WAYS:
             raise ValueError(f"way={way!r} is unknown: choose from {', '.join(WAYS)}.")
@@ -117,16 +151,16 @@ class Retrainer:
 
 
 def _refits(centers):
-    """Cells of a classifier's layers that follow its weights, from the given centers on."""
+    """Function that refits the cells of a layer to its current weights, from its last centers."""
     by_path = {NAMES[name]: values for name, values in centers.items()}
 
     def cells_of(path, prepared: Prepared):
         if path not in by_path:
             return None
-        found = prepared.cluster(
+        refitted = prepared.cluster(
             len(by_path[path]), init=by_path[path], revise=False, max_iter=REFITS, labels=False
         )
-        by_path[path] = np.asarray(found.centers)
+        by_path[path] = np.asarray(refitted.centers)
         return cells_of_centers(prepared, by_path[path])
 
     return cells_of

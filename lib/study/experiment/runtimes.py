@@ -16,6 +16,7 @@ from ...compression.onnx import exported
 from ...files import write_atomically
 from .evaluation import top1_columns
 from .network import BATCH, prepare
+from .progress import progress
 
 FORMS = ("float32", "float16", "int8", "shared")
 
@@ -31,7 +32,7 @@ def write_forms(folder, network, shared, calibration):
     shared : nn.Module
         The same network with shared weights.
     calibration : float32 tensor of shape (n, 3, 224, 224)
-        Inputs by which the int8 quantizer chooses the ranges of activations.
+        Inputs from which the int8 quantizer takes the ranges of activations.
 
     Returns
     -------
@@ -58,7 +59,7 @@ def write_forms(folder, network, shared, calibration):
 
 
 class _Images(CalibrationDataReader):
-    """One image after another, as the quantizer asks for them."""
+    """Images one by one, in the quantizer's interface."""
 
     def __init__(self, images):
         self.images = iter(images.split(1))
@@ -68,11 +69,11 @@ class _Images(CalibrationDataReader):
         return None if image is None else {"input": image.numpy()}
 
 
-def runtime_rows(paths, images, reference, repeats, progress=iter):
+def runtime_rows(paths, images, reference, repeats):
     """Rows of the table `runtimes`.
 
-    Loading and single images are timed in turn, so that what else the machine does strikes all
-    forms alike.
+    Forms take turns in loading and in running single images, so that other load of the machine
+    slows all of them alike.
 
     Parameters
     ----------
@@ -80,14 +81,13 @@ def runtime_rows(paths, images, reference, repeats, progress=iter):
     images : lib.study.experiment.data.Images
         To be classified.
     reference : dict of str to int64 tensor of shape (n,)
-        Top-1 of torch for each form's agreement; forms that are not named have "float32"'s.
+        Top-1 in torch, with which each form must agree; forms that it lacks are compared with
+        "float32".
     repeats : int
-    progress : callable
-        Wraps the repeats.
     """
     one = prepare(images.pixels[:1]).numpy()
     loading, latency = {form: [] for form in paths}, {form: [] for form in paths}
-    for _ in progress(range(repeats)):
+    for _ in progress(range(repeats), "repeats"):
         for form, path in paths.items():
             start = time.perf_counter()
             session = onnxruntime.InferenceSession(str(path))

@@ -1,10 +1,11 @@
 """Time and iterations of k-means, by engine: sorted, textbook, and scikit-learn's.
 
-Every engine takes the same path, so iterations are counted once, on the sorted engine. Textbook
-seconds are those iterations times the measured seconds of one, plus the passes that try splits,
-unless a row says that it was run whole (`extrapolated` False).
+Every engine takes the same path, so iterations are counted once, on the sorted engine. Seconds of
+the textbook engine are extrapolated: iterations times the measured seconds of one, plus the passes
+that try splits. Where it ran to its end, `extrapolated` is False.
 """
 
+import dataclasses
 import functools
 import time
 
@@ -16,6 +17,7 @@ from ...engine import FEW
 from ...initialization import named
 from ...lloyd import lloyd, lloyd_in_order
 from .evaluation import Setting
+from .network import CONVOLUTIONS, LAYERS
 from .progress import progress
 from .textbook import TextbookCells
 
@@ -46,7 +48,7 @@ class Layer:
         )
 
     def timed_start(self, setting):
-        """The same and its seconds, with the sort that an initialization needs."""
+        """Initial centers and their seconds, those of the sort included where it is needed."""
         centers, seconds = timed(self.start, setting)
         if named(setting.init).needs_order:
             seconds += timed(np.sort, self.values)[1]
@@ -83,7 +85,7 @@ class Layer:
 
 @functools.cache
 def _compile():
-    """Run every engine once, so that no timing holds Numba's compilation."""
+    """Run every engine once, so that no timing includes Numba's compilation."""
     values = np.linspace(-1, 1, 100, dtype=np.float32)
     for n in (100, FEW + 1):
         Prepared(np.linspace(-1, 1, n, dtype=np.float32)).cluster(4, init="optimal")
@@ -97,8 +99,88 @@ def timed(function, *arguments, **options):
     return result, time.perf_counter() - start
 
 
+@dataclasses.dataclass(frozen=True)
+class Grids:
+    """The settings that each engine runs.
+
+    Attributes
+    ----------
+    claimed : list of Setting
+        Those of C1: the textbook engine runs them on every layer of every network.
+    endpoint, others : list of Setting
+        The sorted engine runs them on every layer of the headline network; `endpoint` repeatedly.
+    textbook, scikit_learn : list of Setting
+        These engines run them once on the convolutions.
+    """
+
+    claimed: list
+    endpoint: list
+    others: list
+    textbook: list
+    scikit_learn: list
+
+
+def speed_rows(networks, layers, grids, repeats, direct=False):
+    """Rows of the table `speed`.
+
+    Parameters
+    ----------
+    networks : dict of str to torch.nn.Module
+        By name, the headline one first. Their convolutions are the same; the linear layers of the
+        others are called "<network>/<layer>".
+    layers : sequence of str
+    grids : Grids
+    repeats : int
+        Of `claimed` and `endpoint`.
+    direct : bool
+        Whether the textbook engine also runs `claimed` to its end on the convolutions.
+    """
+    (headline, *others), rows = networks, []
+    for name in layers:
+        layer = Layer(name, networks[headline].get_submodule(LAYERS[name]).weight)
+        rows += textbook_rows(layer, grids.claimed, repeats)
+        rows += sorted_rows(layer, grids.endpoint, repeats) + sorted_rows(layer, grids.others)
+        if name in CONVOLUTIONS:
+            once = [setting for setting in grids.textbook if setting not in grids.claimed]
+            rows += textbook_rows(layer, once) + scikit_learn_rows(layer, grids.scikit_learn)
+            rows += direct_textbook_rows(layer, grids.claimed, repeats) if direct else []
+        print(f"{layer.name}: {len(layer.values):,} weights", flush=True)
+    for network in others:
+        for name in [name for name in layers if name not in CONVOLUTIONS]:
+            weight = networks[network].get_submodule(LAYERS[name]).weight
+            rows += textbook_rows(Layer(f"{network}/{name}", weight), grids.claimed, repeats)
+    return rows
+
+
+def textbook_seconds(speed, bits):
+    """Seconds of textbook k-means to convergence, summed over the convolutions.
+
+    Parameters
+    ----------
+    speed : pandas.DataFrame
+        The table `speed`.
+    bits : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each `init`, `revise` and `seed`, a column for each stopping rule; the median of
+        the repeats.
+    """
+    keys = ["engine", "init", "revise", "seed"]
+    rows = speed[
+        speed["engine"].str.startswith("textbook")
+        & (speed["bits"] == bits)
+        & speed["max_iter"].isna()
+        & speed["extrapolated"].astype(bool)
+        & speed["layer"].isin(CONVOLUTIONS)
+    ]
+    seconds = rows.groupby([*keys, "layer"])["seconds"].median().groupby(keys).sum()
+    return seconds.unstack("engine")
+
+
 def sorted_rows(layer, grid, repeats=1):
-    """Rows of the engine on weights in order: put in order, initialize, iterate, each time anew.
+    """Rows of the sorted engine: each run puts the weights in order, initializes and iterates.
 
     Repeats are interleaved over the grid.
     """
@@ -117,8 +199,8 @@ def _cluster(values, setting):
 def textbook_rows(layer, grid, repeats=1, near_optimal=True):
     """Rows of the textbook engine, extrapolated from the seconds of one iteration.
 
-    With `near_optimal` also rows of the time until the inertia is within 1 % of the optimal one;
-    where it never is, the row stands at the path's end and `converged` is False: censored.
+    With `near_optimal` also rows of the time until the inertia is within 1 % of the optimal one.
+    If the path never comes that near, the row has the time to its end and `converged` is False.
     """
     cells = TextbookCells(layer.values)
     starts = {setting: layer.start(setting) for setting in grid}
@@ -149,7 +231,7 @@ def _seconds_of_passes(cells, setting, centers):
     _, split = timed(cells.lower_parts, path.centers)
     options = {"revise": setting.revise, "max_iter": TIMED_ITERATIONS}
     path, whole = timed(lloyd, cells, centers, **options)
-    iterating = max(0.0, whole - first - path.splits_tried[-1] * split)  # timings of little jitter
+    iterating = max(0.0, whole - first - path.splits_tried[-1] * split)  # timings jitter
     return first, iterating / path.n_iter, split
 
 
@@ -167,10 +249,10 @@ def _until_near(layer, setting, path):
 
 
 def direct_textbook_rows(layer, grid, repeats=1):
-    """Rows of the textbook engine run whole; repeats interleaved over the grid."""
+    """Rows of the textbook engine run to its end; repeats are interleaved over the grid."""
     rows = []
     for repeat in range(repeats):
-        for setting in progress(grid, f"{layer.name} textbook, whole"):
+        for setting in progress(grid, f"{layer.name} textbook, to its end"):
             centers, starting = layer.timed_start(setting)
             cells = TextbookCells(layer.values)
             options = {"revise": setting.revise, "max_iter": setting.max_iter}
@@ -180,9 +262,9 @@ def direct_textbook_rows(layer, grid, repeats=1):
 
 
 def scikit_learn_rows(layer, grid, repeats=1):
-    """Rows of scikit-learn's KMeans (Lloyd, tol=0) from the same centers; revision is not its own.
+    """Rows of scikit-learn's KMeans (Lloyd, tol=0) from the same centers, without revision.
 
-    scikit-learn relocates emptied centers, so that its path may differ from ours.
+    scikit-learn relocates emptied centers, so its path may differ from ours.
     """
     rows = []
     points = layer.values.astype(np.float64)[:, None]
@@ -198,7 +280,7 @@ def scikit_learn_rows(layer, grid, repeats=1):
 
 
 class _PathOf:
-    """A fitted KMeans seen as a path."""
+    """The part of a path that `Layer.row` reads, from a fitted KMeans."""
 
     def __init__(self, model, cap):
         self.converged = model.n_iter_ < cap

@@ -71,13 +71,16 @@ def _seeds(by_seed, rng):
 
 
 def verdict(low, high, paper):
-    """How the interval of a measured gain stands to the paper's figure.
+    """Compare the interval of a measured gain with the paper's figure.
 
-    "consistent": the interval is above 0 and reaches the figure; "partly": above 0, below the
-    figure; "inconsistent": below 0; "inconclusive": contains 0.
+    Returns
+    -------
+    str
+        "consistent" if the interval is above 0 and reaches the figure, "partly" if it is above 0
+        and below the figure, "inconsistent" if it is below 0, "inconclusive" if it contains 0.
     """
     if high < 0:
         return "inconsistent"
-    if not low > 0:  # also where there is no interval
+    if not low > 0:  # also if there is no interval
         return "inconclusive"
     return "consistent" if high >= paper else "partly"

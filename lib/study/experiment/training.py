@@ -1,8 +1,8 @@
-"""Train the classifier on cached features until its weights are learned, not its initializer's.
+"""Train the classifier on cached features until training has formed its weights.
 
-A few epochs of plain SGD leave fc6 almost where torch's initializer put it, and a "distribution
-of the weights" would be the initializer's. So fc6 and fc7 decay strongly in the first half of
-training, which forgets where they began, and not at all in the second, which lets them fit.
+After a few epochs of plain SGD fc6 still has almost the weights that torch's initializer drew, and
+their distribution is the initializer's. So in the first half of training fc6 and fc7 decay
+strongly, which removes the initial weights; in the second half they do not decay and fit the data.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from ...files import write_atomically
 from ..paths import ROOT, results_folder
 from .data import load_images
+from .named import from_mapping
 from .network import LINEARS, alexnet, device, extract_features, logits, numerics_key, precision
 from .progress import progress
 
@@ -72,14 +73,73 @@ class TrainingConfig:
         return f"{self.initializer}-{self.seed}"
 
     @property
+    def checkpoint(self):
+        """File of the trained classifier."""
+        return CACHE / "networks" / f"{self.name}-{self.key}.safetensors"
+
+    @property
     def key(self):
         """Content key of what the training depends on."""
         text = json.dumps(dataclasses.asdict(self)) + Path(__file__).read_text() + numerics_key()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def training_configs(networks, **common):
+    """How each network of an experiment is trained.
+
+    Parameters
+    ----------
+    networks : sequence of dict
+        Fields of `TrainingConfig` by name, in which the networks differ.
+    **common
+        Fields that all of them share.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown field, a value of another type, or two networks of the same name.
+    """
+    configs = [from_mapping(TrainingConfig, common | network) for network in networks]
+    names = [config.name for config in configs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"networks {', '.join(names)}: no two may have the same name.")
+    return configs
+
+
+def train_networks(experiment, configs):
+    """Train an experiment's networks and record them for the notebooks that follow.
+
+    Returns
+    -------
+    dict of str to torchvision.models.AlexNet
+        By name, the headline one first.
+    """
+    networks = {config.name: trained_network(config)[0] for config in configs}
+    save_configs(experiment, configs)
+    return networks
+
+
+def training_rows(configs, test_top1):
+    """Rows of the table `training`: one an epoch; the last one has the test accuracy too.
+
+    Parameters
+    ----------
+    configs : sequence of TrainingConfig
+        Of networks that are trained.
+    test_top1 : dict of str to float
+        Percent, by the network's name.
+    """
+    rows = []
+    for config in configs:
+        columns = {"network": config.name, "seed": config.seed, "initializer": config.initializer}
+        epochs = [columns | epoch | {"test_top1": None} for epoch in _history(config.checkpoint)]
+        epochs[-1]["test_top1"] = test_top1[config.name]
+        rows += epochs
+    return rows
+
+
 def trained_network(config):
-    """The trained network and its history, from the cache where they are there.
+    """The trained network and its history, from the cache if they are in it.
 
     Parameters
     ----------
@@ -90,10 +150,9 @@ def trained_network(config):
     network : torchvision.models.AlexNet
         float32, on the CPU, in evaluation mode.
     history : list of dict
-        One an epoch: columns of the table `training`.
+        One an epoch: `epoch`, `seconds`, `train_loss` and `held_out_top1`.
     """
-    network = alexnet()
-    path = CACHE / "networks" / f"{config.name}-{config.key}.safetensors"
+    network, path = alexnet(), config.checkpoint
     if not path.exists():
         history = train_classifier(network.classifier, config)
         state = {
@@ -118,13 +177,14 @@ def save_configs(experiment, configs):
 def load_networks(experiment):
     """The experiment's trained networks by name, the headline one first.
 
-    A point of a sweep, whose folder lies in the sweep's, has the sweep's networks.
+    A point of a sweep has the networks of its sweep, in whose folder its own folder is.
     """
     folder = results_folder(experiment)
-    found = [place / NETWORKS for place in (folder, *folder.parents) if (place / NETWORKS).exists()]
-    if not found:
+    records = [place / NETWORKS for place in (folder, *folder.parents)]
+    record = next((path for path in records if path.exists()), None)
+    if record is None:
         raise FileNotFoundError(f"{NETWORKS} of {experiment!r} is missing: run 01-train first.")
-    configs = [TrainingConfig(**fields) for fields in json.loads(found[0].read_text())]
+    configs = [TrainingConfig(**fields) for fields in json.loads(record.read_text())]
     return {config.name: trained_network(config)[0] for config in configs}
 
 
@@ -213,8 +273,13 @@ def cached_features(split, n_images):
     return load_file(path)["features"], images.labels
 
 
+def layer_rows(networks, configs):
+    """Rows of the table `layers` for every network."""
+    return [row for config in configs for row in weight_statistics(networks[config.name], config)]
+
+
 def weight_statistics(network, config):
-    """Rows of the table `layers`: spread, tails, and how much of the initial weights is left."""
+    """Rows of the table `layers`: spread, tails, and correlation with the initial weights."""
     initial = alexnet()
     initialize(initial.classifier, config)
     rows = []

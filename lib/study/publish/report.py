@@ -109,7 +109,7 @@ def _place(name):
 
 def caption(name):
     """What a figure of this name shows, in a sentence."""
-    if match := re.fullmatch(r"centers-(\w+)-(\d+)bits", name):
+    if match := re.fullmatch(r"(?:centers|first)-(\w+)-(\d+)bits", name):
         return (
             f"{match[1]} at {match[2]} bits: density, bulk and whole range; below it each "
             "initialization's centers, hollow before Lloyd's algorithm and filled after."

@@ -50,6 +50,7 @@ def reproduce(experiment, only=None, force=False):
     """
     plan = load_experiment(experiment)
     names = list(plan.notebooks)
+    print(f"{experiment}: {plan.description}; {len(names)} notebooks", flush=True)
     if only is not None and only not in names:
         raise ParameterError(f"{experiment} has no notebook {only!r}; it has {', '.join(names)}")
     last = names.index(only) + 1 if only else len(names)

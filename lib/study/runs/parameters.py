@@ -175,10 +175,12 @@ def check_parameters(notebook, parameters, declared=None):
                 f"{name}: {parameter} must be {ast.unparse(declared[parameter])}, "
                 f"got {value!r} ({type(value).__name__}){_hint(value)}"
             )
-    return {
+    values = {
         parameter: _text_names(value, f"{name}: {parameter}")
         for parameter, value in parameters.items()
     }
+    _check_names(notebook, values)
+    return values
 
 
 def _text_names(value, where):
@@ -198,6 +200,33 @@ def _text_names(value, where):
             raise ParameterError(f"{where} has the name {str(name)!r} twice")
         named[str(name)] = _text_names(element, where)
     return named
+
+
+def _check_names(notebook, parameters):
+    """Refuse unknown and missing names in lists of mappings.
+
+    The mappings of the default declare the names; one that all of them have must be given.
+    """
+    lists = {name: mappings for name, value in parameters.items() if (mappings := _mappings(value))}
+    defaults = default_parameters(notebook) if lists else {}
+    for parameter, mappings in lists.items():
+        declared = [set(mapping) for mapping in _mappings(defaults[parameter])]
+        if not declared:
+            continue
+        known, needed = set.union(*declared), set.intersection(*declared)
+        for mapping in mappings:
+            unknown, missing = sorted(set(mapping) - known), sorted(needed - set(mapping))
+            if unknown or missing:
+                problem = f"unknown {unknown[0]!r}" if unknown else f"missing {missing[0]!r}"
+                raise ParameterError(
+                    f"{Path(notebook).stem}: {problem} in {mapping} of {parameter}; the names are "
+                    f"{', '.join(sorted(known))}"
+                )
+
+
+def _mappings(value):
+    """The mappings in a list; none of other values."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _accepts(annotation, value):

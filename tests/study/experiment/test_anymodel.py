@@ -11,7 +11,14 @@ from lib.images import ImagesError, imagenet_classes
 from lib.models import resolve, torchvision_weights
 from lib.study import tables
 from lib.study.experiment import anymodel
-from lib.study.experiment.anymodel import AnyModel, reestimate
+from lib.study.experiment.anymodel import (
+    AnyModel,
+    Architecture,
+    Pictures,
+    model_rows,
+    reestimate,
+)
+from lib.study.experiment.evaluation import settings
 from lib.vision import torchvision
 
 
@@ -70,11 +77,11 @@ def pictures(tmp_path):
 
 
 def test_rows_of_ones_own_model_and_images(pictures):
-    judged = AnyModel(REDNESS, "folder", pictures, batch_size=4)
+    judged = AnyModel(REDNESS, Pictures("folder", pictures, batch_size=4))
     assert judged.check_published() == (
         "top-1 100.00 %, not checked: none is published for these images"
     )
-    rows = list(judged.rows(["linear", "optimal"], [1, 2], max_iter=10))
+    rows = list(judged.rows(settings(["linear", "optimal"], [1, 2], [10])))
     assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.TABLES["models"].columns))}
     assert [(row["init"], row["bits"]) for row in rows] == [
         ("float", None),
@@ -88,15 +95,15 @@ def test_rows_of_ones_own_model_and_images(pictures):
 
 
 def test_random_initializations_have_a_row_for_each_seed(pictures):
-    judged = AnyModel(REDNESS, "folder", pictures)
-    rows = list(judged.rows(["random", "linear"], [1], seeds=[3, 4]))
+    judged = AnyModel(REDNESS, Pictures("folder", pictures))
+    rows = list(judged.rows(settings(["random", "linear"], [1], [None], [3, 4])))
     found = [(row["init"], row["seed"]) for row in rows]
     assert found == [("float", None), ("random", 3), ("random", 4), ("linear", 3)]
 
 
 @pytest.mark.parametrize("n_images", [None, 4, 10])
 def test_the_first_images_are_of_all_classes(pictures, n_images):
-    judged = AnyModel(REDNESS, "folder", pictures, n_images=n_images, batch_size=4)
+    judged = AnyModel(REDNESS, Pictures("folder", pictures, n_images=n_images, batch_size=4))
     assert next(iter(judged.loader))[1].tolist() == [0, 1, 0, 1]
 
 
@@ -104,8 +111,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(pictures, judgements):
     network = redness()
 
     def run():
-        judged = AnyModel("mine", "folder", pictures, network=network)
-        rows = judged.rows(["linear"], [1, 2], reestimated=1)
+        judged = AnyModel("mine", Pictures("folder", pictures), network=network)
+        rows = judged.rows(settings(["linear"], [1, 2], [None]), reestimated=1)
         return [{key: row[key] for key in row if key != "seconds"} for row in rows]
 
     first = run()
@@ -119,16 +126,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(pictures, judgements):
 
 def test_code_that_changed_is_not_answered_from_the_cache(pictures, judgements, monkeypatch):
     network, forward = redness(), Redness.forward
-    assert AnyModel("mine", "folder", pictures, network=network).right["top1"].all()
+    assert AnyModel("mine", Pictures("folder", pictures), network=network).right["top1"].all()
     monkeypatch.setattr(Redness, "forward", lambda self, images: -forward(self, images))
-    assert not AnyModel("mine", "folder", pictures, network=network).right["top1"].any()
+    assert not AnyModel("mine", Pictures("folder", pictures), network=network).right["top1"].any()
     assert len(judgements) == 2
 
 
 def test_labels_beyond_the_outputs_are_refused(pictures):
     (pictures / "1").rename(pictures / "2")
     with pytest.raises(ImagesError, match="has 2 outputs, an image the label 2: give label_map"):
-        AnyModel(REDNESS, "folder", pictures)
+        AnyModel(REDNESS, Pictures("folder", pictures))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_labels_beyond_the_outputs_are_refused(pictures):
     ],
 )
 def test_the_published_accuracy_is_met_or_the_run_ends(pictures, published, copies, refused):
-    judged = AnyModel(REDNESS, "folder", pictures)
+    judged = AnyModel(REDNESS, Pictures("folder", pictures))
     judged.published = published
     judged.right = {name: right.repeat(copies) for name, right in judged.right.items()}
     judged.images = range(copies * len(judged.images))
@@ -166,7 +173,7 @@ def test_what_torchvision_publishes():
 
 
 def test_batch_normalization_is_taken_again(pictures):
-    judged = AnyModel(REDNESS, "folder", pictures, batch_size=4)
+    judged = AnyModel(REDNESS, Pictures("folder", pictures, batch_size=4))
     model = redness()
     before = model.norm.running_mean.clone()
     reestimate(model, judged.loader, 1)
@@ -199,7 +206,7 @@ def test_published_is_what_is_of_all_classes_and_of_torchvisions_weights(
     monkeypatch.setattr(anymodel, "SAMPLE", 1)
     monkeypatch.setattr(AnyModel, "_judge", lambda *_: {"top1": torch.zeros(n_classes) == 1})
     name = "my.safetensors" if arch else "resnet18"
-    judged = AnyModel(name, "imagenet", tmp_path, arch=arch, weights="IMAGENET1K_V1")
+    judged = AnyModel(name, Pictures("imagenet", tmp_path), Architecture(arch, "IMAGENET1K_V1"))
     assert len(judged.images) == n_classes
     assert judged.published == published
 
@@ -208,22 +215,24 @@ def test_a_checkpoint_has_its_architectures_preprocessing_and_categories(tmp_pat
     monkeypatch.setattr(anymodel, "resolve", lambda *_, **__: Constant())
     (tmp_path / "golf ball").mkdir()
     Image.new("RGB", (300, 400)).save(tmp_path / "golf ball" / "a.png")
-    judged = AnyModel("my.safetensors", "folder", tmp_path, arch="resnet50")
+    judged = AnyModel("my.safetensors", Pictures("folder", tmp_path), Architecture("resnet50"))
     assert judged.images.labels.tolist() == [574]
     assert judged.images.transform.resize_size == [232]  # of the default weights, version 2
 
 
 def test_a_network_itself_and_a_size(pictures):
-    judged = AnyModel("mine", "folder", pictures, network=redness(), size=32)
+    judged = AnyModel(
+        "mine", Pictures("folder", pictures), Architecture(size=32), network=redness()
+    )
     assert judged.images[0][0].shape == (3, 32, 32)
-    assert next(judged.rows([], []))["model"] == "mine"
+    assert next(judged.rows([]))["model"] == "mine"
 
 
 def test_the_weights_own_transform_is_used(monkeypatch):
     monkeypatch.setattr(
         anymodel, "resolve", lambda *_, **__: torchvision.models.alexnet(weights=None).eval()
     )
-    judged = AnyModel("alexnet", "embedded", n_images=3)
+    judged = AnyModel("alexnet", Pictures("embedded", n_images=3))
     assert judged.images[0][0].shape == (3, 224, 224)
 
 
@@ -236,12 +245,30 @@ def test_files_are_found_from_another_working_directory(tmp_path, monkeypatch):
     monkeypatch.setattr("lib.study.paths.ROOT", repository)
     (tmp_path / "point").mkdir()
     monkeypatch.chdir(tmp_path / "point")
-    found = AnyModel("my.safetensors", "folder", "data/mine", arch="squeezenet1_1")
+    found = AnyModel(
+        "my.safetensors", Pictures("folder", "data/mine"), Architecture("squeezenet1_1")
+    )
     assert len(found.images) == 1
     assert type(found.model).__name__ == "SqueezeNet"
 
 
 def test_the_committed_images():
-    images = anymodel._open("embedded", None, transform=torchvision.transforms.ToTensor())
+    images = anymodel._open(Pictures("embedded"), None, 28)
     assert len(images) == 10_000
     assert images[0][0].shape == (3, 28, 28)
+
+
+def test_rows_of_models_say_what_is_lost(pictures, capsys):
+    models = {"mine": redness(), REDNESS: None}
+    grid = settings(["linear"], [1], [None])
+    rows = model_rows(models, Pictures("folder", pictures), Architecture(), grid)
+    assert [(row["model"], row["init"]) for row in rows] == [
+        ("mine", "float"),
+        ("mine", "linear"),
+        (REDNESS, "float"),
+        (REDNESS, "linear"),
+    ]
+    printed = capsys.readouterr().out
+    assert "mine: top-1 100.00 %, not checked" in printed
+    assert "mine, linear, 1 bit: top-1 100.00 %, 0.00 points lost" in printed
+    assert "mine, float32: top-1 100.00 %" in printed

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.study.experiment import bench
+from lib.study.experiment.network import alexnet
 from lib.study.tables import TABLES
 
 ALWAYS = [bench.COPY, bench.OURS, bench.OPTIMAL, "scikit-learn", "scikit-learn, our start"]
@@ -110,7 +111,7 @@ def test_ratios_are_of_two_calls_in_turn():
 
 
 def test_gaps():
-    rows = pd.DataFrame(bench.gap_rows("small", bench.heavy_tailed(20_000), [2, 16]))
+    rows = pd.DataFrame(bench.gap_rows({"small": bench.heavy_tailed(20_000)}, [2, 16]))
     assert set(rows) == set(TABLES["gaps"].columns)
     assert (rows["bound"] <= rows["inertia"]).all()
     np.testing.assert_allclose(rows["gap"], rows["inertia"] / rows["bound"] - 1)
@@ -122,3 +123,31 @@ def test_heavy_tailed_is_the_same_every_time():
     np.testing.assert_array_equal(first, bench.heavy_tailed(1000))
     assert first.dtype == np.float32
     assert np.abs(first).max() > 6 * np.quantile(np.abs(first), 0.68)
+
+
+def test_races_are_of_every_array_and_number_of_centers(monkeypatch):
+    raced = []
+
+    class Raced(bench.Race):
+        def rows(self, n_clusters, repeats):
+            raced.append((self.name, len(self.weights), n_clusters, repeats))
+            return [n_clusters]
+
+    monkeypatch.setattr(bench, "Race", Raced)
+    arrays = bench.arrays_of(None, 50)
+    assert bench.race_rows(arrays, [bench.HEAVY_TAILED], ["copy"], [2, 4], 3) == [2, 4]
+    assert bench.growth_rows([10, 20], ["copy"], 16, 3) == [16, 16]
+    assert raced == [
+        ("heavy-tailed", 50, 2, 3),
+        ("heavy-tailed", 50, 4, 3),
+        ("heavy-tailed, growth", 10, 16, 3),
+        ("heavy-tailed, growth", 20, 16, 3),
+    ]
+
+
+def test_arrays_and_weights_are_the_layers_own():
+    network = alexnet()
+    weight = network.features[0].weight
+    flat = bench.arrays_of(network, 1)("conv1")
+    np.testing.assert_array_equal(flat, weight.numpy().reshape(-1))
+    assert bench.layer_weights(network, ["conv1"])["conv1"].shape == weight.shape

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.study.experiment import claims
 from lib.study.experiment.network import SCOPES
@@ -144,3 +145,36 @@ def test_endpoints_are_ours_revised_and_the_baselines_as_they_are():
         assert {(s.init, s.bits, s.max_iter, s.revise) for s in part} == {
             (init, 4, 20, init == OURS)
         }
+
+
+class Judged:
+    """Predictions of two networks on four images of class 1: ours right about all of them."""
+
+    class images:  # noqa: N801
+        labels = torch.ones(4, dtype=torch.int64)
+
+    def run(self, setting, scopes):
+        top = torch.ones(4, 5, dtype=torch.int64)
+        if setting.init != OURS:
+            top[: 2 + setting.seed] = 0
+        for network in ("net", "torch-0"):
+            for scope in scopes:
+                yield network, scope, top, 0.0
+
+
+def test_the_time_of_shared_convolutions_is_judged_once():
+    others = [f"torch-0/{layer}" for layer in ("fc6", "fc7", "fc8")]
+    speed = pd.DataFrame(rows() + rows(others))
+    endpoints = claims.endpoint_settings(4, 20, [0, 1])
+    found = claims.claim_rows(["net", "torch-0"], speed, Judged(), endpoints, ["conv", "all"])
+    assert [(row["claim"], row["scope"], row["network"]) for row in found[::2]] == [
+        ("C1", "conv", "net"),
+        ("C1", "all", "net"),
+        ("C1", "all", "torch-0"),
+        ("C2", "conv", "net"),
+        ("C2", "all", "net"),
+        ("C2", "conv", "torch-0"),
+        ("C2", "all", "torch-0"),
+    ]
+    gains = {row["baseline"]: row["measured"] for row in found if row["claim"] == "C2"}
+    assert gains == {"random": 62.5, "linear": 50}  # of seeds 0 and 1; of seed 0

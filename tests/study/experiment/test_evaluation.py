@@ -8,11 +8,14 @@ import lib
 from lib.evaluation import wilson_interval
 from lib.study.experiment import evaluation as module
 from lib.study.experiment import network as network_module
+from lib.study.experiment.data import Images
 from lib.study.experiment.evaluation import (
     Codebooks,
     Evaluation,
     Setting,
     accuracy_row,
+    accuracy_rows,
+    float_top1,
     layer_sizes,
     settings,
     shared_bytes,
@@ -235,3 +238,37 @@ def test_shared_network_predicts_what_its_weights_say(network, evaluation, cache
     # and the network that came in is as it was
     again = {scope: top for _, scope, top, _ in evaluation.run(None)}
     assert torch.equal(again["conv"], again["all"])
+
+
+class Predicted:
+    """Predictions of two networks on four images of class 1: each setting misses `bits` of them."""
+
+    networks = ("a", "b")
+
+    def __init__(self, networks=None, n_images=4):
+        self.images = Images(None, torch.ones(n_images, dtype=torch.int64), "test")
+
+    def run(self, setting, scopes=("conv", "all")):
+        top = torch.ones(4, 5, dtype=torch.int64)
+        if setting is not None:
+            top[: setting.bits] = 0
+        for network in self.networks:
+            for scope in scopes:
+                yield network, scope, top, 0.5
+
+
+def test_rows_are_of_the_float_networks_and_every_setting():
+    rows = accuracy_rows(Predicted(), settings(["linear"], [1, 2], [1]))
+    assert [(row["bits"], row["network"], row["scope"], row["top1"]) for row in rows] == [
+        (bits, network, scope, top1)
+        for bits, top1 in ((None, 100), (1, 75), (2, 50))
+        for network in ("a", "b")
+        for scope in ("conv", "all")
+    ]
+    assert all(set(row) == set(TABLES["accuracy"].columns) for row in rows)
+    assert all(row["top1_drop"] == 100 - row["top1"] for row in rows)
+
+
+def test_float_networks_are_judged_by_name(monkeypatch):
+    monkeypatch.setattr(module, "Evaluation", Predicted)
+    assert float_top1({"a": None, "b": None}, 4) == {"a": 100, "b": 100}

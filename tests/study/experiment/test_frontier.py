@@ -7,9 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import Prepared, compression
+from lib import Prepared, compression, share_weights
 from lib.study.experiment.data import load_convolutions
-from lib.study.experiment.frontier import Compressor, uniform_at_bits
+from lib.study.experiment.frontier import (
+    Compressor,
+    keep_headline,
+    recipe_rows,
+    retrained_rows,
+    uniform_at_bits,
+)
 from lib.study.experiment.network import LAYERS, SCOPES, prepare
 from lib.study.experiment.recipes import Recipe, Retraining, choose, headline
 
@@ -26,11 +32,11 @@ def test_a_recipe_says_its_bits_and_name():
     assert recipe.method == "entropy-constrained, corrected"
     assert [recipe.bits(layer) for layer in ("conv1", "fc6", "fc8")] == [3, 0.2, 4]
     other = Recipe("entropy-constrained", 3, 0.4, corrected=True)
-    assert recipe.of("conv") == other.of("conv")
-    assert recipe.of("all") != other.of("all")
+    assert recipe.file_key("conv") == other.file_key("conv")
+    assert recipe.file_key("all") != other.file_key("all")
     pruned, plain = (Recipe(cells, 4, 4, corrected=True) for cells in ("pruned", "k-means"))
-    assert pruned.of("conv") == plain.of("conv")  # only the classifier is pruned
-    assert pruned.of("all") != plain.of("all")
+    assert pruned.file_key("conv") == plain.file_key("conv")  # only the classifier is pruned
+    assert pruned.file_key("all") != plain.file_key("all")
     with pytest.raises(ValueError, match="cells='k-mean' is unknown: choose from k-means"):
         Recipe("k-mean", 3, 3, corrected=False)
 
@@ -129,3 +135,81 @@ def test_the_smallest_good_file_of_each_kind_is_chosen():
     assert headline(rows.drop(columns="held_out_drop"), found, "all") == "d"
     none = found.assign(chosen=False)
     assert headline(rows.drop(columns="held_out_drop"), none, "all") == "c"  # the most accurate
+
+
+class FakeCompressor:
+    """Notes what it is asked to make."""
+
+    def __init__(self):
+        self.made = []
+
+    def compressed(self, recipe, scope):
+        self.made.append((recipe, scope))
+        return recipe, 1.0
+
+    def retrained(self, retraining):
+        return retraining, 2.0
+
+    def trained_float(self, retraining):
+        return retraining, 3.0
+
+    def row(self, model, scope, method, seconds, *, retrained=False, pruned=False):
+        return {"scope": scope, "method": method, "ratio": 8.0, "top1_drop": 0.5, "pruned": pruned}
+
+    def float_row(self, scope, model=None, seconds=None):
+        return {"scope": scope, "method": "float", "of": model}
+
+
+def test_recipes_that_make_the_same_file_have_one_row():
+    compressor = FakeCompressor()
+    recipes = [
+        Recipe("entropy-constrained", 3, 0.4, corrected=True),
+        Recipe("entropy-constrained", 3, 0.8, corrected=True),  # the same convolutions
+        Recipe("pruned", 4, 4, corrected=False),
+    ]
+    rows = recipe_rows(compressor, recipes, ["conv", "all"])
+    assert [(row["scope"], row["method"]) for row in rows[:2]] == [
+        ("conv", "float"),
+        ("all", "float"),
+    ]
+    first, second, pruned = recipes
+    assert compressor.made == [
+        (first, "conv"),
+        (first, "all"),
+        (second, "all"),
+        (pruned, "conv"),
+        (pruned, "all"),
+    ]
+    assert [row["pruned"] for row in rows[2:]] == [False, False, False, True, True]
+
+
+def test_a_float_network_is_trained_beside_the_first_file_of_a_scope():
+    retrainings = [
+        Retraining("pruned", 4, 4, 1, "classifier"),
+        Retraining("k-means", 3, 3, 1, "all"),
+        Retraining("k-means", 2, 2, 2, "all"),
+        Retraining("k-means", 4, 4, 1, "conv"),
+    ]
+    rows = retrained_rows(FakeCompressor(), retrainings, ["all"])
+    whole = "k-means, all trained through"
+    assert [row["method"] for row in rows] == [
+        "pruned, trained through",
+        whole,
+        "float",
+        whole,
+        whole,
+    ]
+    assert rows[2]["of"] is retrainings[1]
+
+
+def test_the_headline_file_is_kept_and_described(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    shared = share_weights(torch.nn.Sequential(torch.nn.Linear(64, 64)), 4).model
+    path = tmp_path / "toy/files/some.safetensors"
+    path.parent.mkdir(parents=True)
+    compression.save(shared, path)
+    rows = keep_headline("toy", path.name)
+    assert (tmp_path / "toy/headline/alexnet.safetensors").read_bytes() == path.read_bytes()
+    assert {row["file"] for row in rows} == {"some.safetensors"}
+    assert [row["layer"] for row in rows][-1] == "the whole file"
+    assert rows[-1]["bytes"] == path.stat().st_size

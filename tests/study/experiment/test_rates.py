@@ -8,7 +8,12 @@ from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.distortion import Remedies
 from lib.study.experiment.frontier import Compressor
 from lib.study.experiment.network import LAYERS, SCOPES
-from lib.study.experiment.rates import Allocator, prepared_by_inputs, rate_rows
+from lib.study.experiment.rates import (
+    Allocator,
+    allocation_rows,
+    prepared_by_inputs,
+    rate_rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +25,7 @@ def test_at_one_entropy_the_cells_made_for_it_leave_the_least_error(compressor, 
     whole = Prepared(load_convolutions()["features.3.weight"])
     monkeypatch.setitem(compressor.prepared, "conv2", whole)
     monkeypatch.setitem(compressor.n_weights, "conv2", whole.weights.numel())
-    rows = rate_rows(compressor, "conv2", [3])
+    rows = rate_rows(compressor, ["conv2"], [3])
     found = {row["cells"]: row for row in rows}
     means, uniform, ours = (found[n] for n in ("k-means", "uniform", "entropy-constrained"))
     assert means["n_clusters"] == 8
@@ -70,9 +75,42 @@ def test_remedies_apply_alone_and_together(compressor):
     assert combinations[0] == ("none", False, False)
     assert combinations[-1] == ("none", True, True)
     assert len(combinations) == 4
-    rows = [remedies.rows(2, *combination) for combination in combinations]
+    rows = [remedies.applied(2, *combination) for combination in combinations]
     assert [[row["scope"] for row in found] for found in rows] == 4 * [["conv"]]
     plain, corrected = rows[0][0], rows[1][0]
     # A factor a channel in half precision, and one entry of the file's header each.
     assert corrected["bytes"] - plain["bytes"] == 2 * (16 + 48 + 96 + 64 + 64)
     assert compression.describe(compressor.folder / "new.safetensors")
+
+
+def test_every_criterion_and_scope_has_its_allocations(monkeypatch):
+    """With an allocator that names what it is asked for."""
+
+    class Named(Allocator):
+        def __init__(self, compressor, criterion, max_clusters):
+            self.criterion = criterion
+            self.frontier = lambda scope: self
+
+        def within(self, budget):
+            return {"best of": budget}
+
+        def size(self, numbers):
+            return sum(numbers.values())
+
+        def smallest(self, scope, lost):
+            return [(self.criterion, scope, "smallest", lost)]
+
+        def rows(self, scope, bits, allocation, numbers):
+            return [(self.criterion, scope, bits, allocation, numbers)]
+
+    monkeypatch.setattr("lib.study.experiment.rates.Allocator", Named)
+    rows = allocation_rows(None, ["fisher"], ["conv"], [1, 3], 256, 0.5)
+    uniform = {bits: dict.fromkeys(SCOPES["conv"], 2**bits) for bits in (1, 3)}
+    assert rows == [
+        ("fisher", "conv", 1, "uniform", uniform[1]),
+        ("fisher", "conv", 1, "allocated", {"best of": 10}),
+        ("fisher", "conv", 3, "uniform", uniform[3]),
+        ("fisher", "conv", 3, "allocated", {"best of": 40}),
+        ("fisher", "conv", "smallest", 0.5),
+    ]
+    assert len(allocation_rows(None, ["fisher", "squared error"], SCOPES, [3], 256, 0.5)) == 12

@@ -135,3 +135,54 @@ def test_scikit_learn_reaches_the_same_inertia_from_the_same_centers(rows):
 def test_scikit_learn_run_that_hits_its_cap_is_censored(layer):
     (row,) = speed.scikit_learn_rows(layer, settings(["linear"], [2], [2]))
     assert (row["n_iter"], row["converged"]) == (2, False)
+
+
+def test_only_the_claims_are_timed_on_every_network(monkeypatch):
+    """With engines that name themselves; layers of three weights."""
+    for engine in ("textbook", "sorted", "scikit_learn", "direct_textbook"):
+        monkeypatch.setattr(
+            speed,
+            f"{engine}_rows",
+            lambda layer, grid, repeats=1, engine=engine: [
+                (engine, layer.name, setting.init, repeats) for setting in grid
+            ],
+        )
+    networks = dict.fromkeys(("a", "b"), Layers())
+    claimed, other = settings(["linear", "random"], [2], [None])
+    grids = speed.Grids([claimed], [claimed], [other], [claimed, other], [other])
+    rows = speed.speed_rows(networks, ["conv1", "fc8"], grids, repeats=3, direct=True)
+    assert rows == [
+        ("textbook", "conv1", "linear", 3),
+        ("sorted", "conv1", "linear", 3),
+        ("sorted", "conv1", "random", 1),
+        ("textbook", "conv1", "random", 1),  # the claimed setting is not repeated
+        ("scikit_learn", "conv1", "random", 1),
+        ("direct_textbook", "conv1", "linear", 3),
+        ("textbook", "fc8", "linear", 3),
+        ("sorted", "fc8", "linear", 3),
+        ("sorted", "fc8", "random", 1),
+        ("textbook", "b/fc8", "linear", 3),
+    ]
+    assert speed.speed_rows(networks, ["conv1"], grids, repeats=3) == rows[:5]
+
+
+class Layers:
+    """A network whose layers all have the same three weights."""
+
+    def get_submodule(self, path):
+        return torch.nn.Linear(3, 1)
+
+
+def test_seconds_of_the_textbook_are_summed_over_the_convolutions():
+    usual = {"init": "linear", "revise": False, "seed": 0, "bits": 4, "max_iter": None}
+    usual |= {"extrapolated": True, "engine": "textbook"}
+    rows = [
+        usual | {"layer": layer, "repeat": repeat, "seconds": seconds}
+        for layer, times in (("conv1", (1, 2, 90)), ("conv2", (5, 5, 5)), ("fc6", (70, 70, 70)))
+        for repeat, seconds in enumerate(times)
+    ]
+    for change in ({"engine": "sorted"}, {"bits": 3}, {"max_iter": 20}, {"extrapolated": False}):
+        rows.append(rows[0] | {"seconds": 1e6} | change)
+    rows.append(rows[0] | {"engine": NEAR, "seconds": 0.5})
+    found = speed.textbook_seconds(pd.DataFrame(rows), 4)
+    assert found.loc[("linear", False, 0)].to_dict() == {"textbook": 7.0, NEAR: 0.5}

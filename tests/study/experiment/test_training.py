@@ -242,3 +242,33 @@ def test_features_are_extracted_once(tmp_path, monkeypatch):
     assert labels.bincount().tolist() == [2] * 10
     training.cached_features("held-out", 10)
     assert len(calls) == 2
+
+
+def test_rows_are_of_every_epoch_and_the_last_has_the_test_accuracy(cache):
+    configs = [CONFIG, dataclasses.replace(CONFIG, seed=1)]
+    networks = training.train_networks("toy", configs)
+    assert list(networks) == list(training.load_networks("toy")) == ["normal-0", "normal-1"]
+    rows = training.training_rows(configs, {"normal-0": 80.0, "normal-1": 70.0})
+    assert [(row["network"], row["epoch"], row["test_top1"]) for row in rows] == [
+        ("normal-0", 1, None),
+        ("normal-0", 2, 80.0),
+        ("normal-1", 1, None),
+        ("normal-1", 2, 70.0),
+    ]
+    assert all(set(row) == set(TABLES["training"].columns) for row in rows)
+    layers = training.layer_rows(networks, configs)
+    assert [row["network"] for row in layers] == ["normal-0"] * 3 + ["normal-1"] * 3
+
+
+def test_networks_differ_in_what_is_given_by_name():
+    given = [{"initializer": "torch", "seed": 3}, {"seed": 4, "initializer": "normal"}]
+    configs = training.training_configs(given, epochs=2, n_images=16)
+    assert configs == [
+        TrainingConfig(3, "torch", 2, n_images=16),
+        TrainingConfig(4, "normal", 2, n_images=16),
+    ]
+
+
+def test_networks_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="networks normal-0, normal-0: no two may have the same"):
+        training.training_configs([{"seed": 0}, {"seed": 0, "initializer": "normal"}])

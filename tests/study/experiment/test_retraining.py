@@ -1,0 +1,42 @@
+"""Tables of retraining, from a retrainer whose outcome is known."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from lib.study.experiment import claims
+from lib.study.experiment.retraining import retraining_rows
+from lib.study.tables import TABLES
+
+
+class KnownRetrainer:
+    """Ours ends right about three images of four, the others about two."""
+
+    def rows(self, way, init, bits):
+        ours = init == "weight-distribution"
+        epochs = [
+            {"way": way, "init": init, "bits": bits, "epoch": epoch, "test_top1": top1}
+            for epoch, top1 in enumerate((25.0, 75.0 if ours else 50.0))
+        ]
+        return epochs, np.array([True, True, ours, False])
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    few = functools.partial(claims.accuracy_gain, n_resamples=200)
+    monkeypatch.setattr(claims, "accuracy_gain", few)
+
+
+@pytest.mark.parametrize("inits", [None, ["random", "linear", "weight-distribution"]])
+def test_every_way_and_number_of_bits_has_its_claims(inits):
+    ways = ["centers trained", "trained through"]
+    rows, judged = retraining_rows(KnownRetrainer(), "net", ways, [2, 3], inits)
+    assert len(rows) == 2 * 2 * 2 * (6 if inits is None else 3)
+    assert [row["scope"] for row in judged[::2]] == [
+        f"all, {bits} bits, {way}" for way in ways for bits in (2, 3)
+    ]
+    for row in judged:
+        assert tuple(row) == TABLES["claims_retrained"].columns
+        assert row["measured"] == 25
+        assert (row["claim"], row["network"]) == ("C2, retrained", "net")
