@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..sharing import plain_weights, shared_parameters, weight_of
+from ..sharing import plain_weights, weight_of
 from .coding import n_bits
-from .exporting import audited, exportable, package
+from .exporting import audited, exportable, package, plain_attention
 
 WIDTHS = (1, 2, 3, 4, 6, 8)  # bits of an index in Core ML
+FUSIONS = {f"common::fuse_conv_{what}" for what in ("batchnorm", "scale")}
 
 
 def export_coreml(model: nn.Module, path: str | os.PathLike, example: torch.Tensor) -> int:
@@ -62,12 +63,16 @@ def export_coreml(model: nn.Module, path: str | os.PathLike, example: torch.Tens
         raise ValueError(f"{path}: the name of a Core ML package ends in .mlpackage.")
     shared = exportable(model)
     ct = _coremltools()
+    # Fusions write a normalization's factors into the weights, which are then no lookups.
+    passes = ct.PassPipeline.DEFAULT
+    passes.remove_passes(FUSIONS)
     options = {
+        "pass_pipeline": passes,
         "minimum_deployment_target": ct.target.iOS18,
         "compute_precision": ct.precision.FLOAT32,
     }
     plain = plain_weights(copy.deepcopy(model)).eval()
-    with torch.no_grad():
+    with torch.no_grad(), plain_attention():
         traced = torch.jit.trace(plain, example)
     program = ct.convert(
         traced,
@@ -114,11 +119,27 @@ def audit_coreml(path: str | os.PathLike, model: nn.Module) -> list[dict[str, An
     [{'layer': '0', 'values_in_file': 4, 'values_in_model': 4, 'equal': True}]
     """
     ct = _coremltools()
+    from coremltools.converters.mil.frontend import milproto
+
     package = ct.models.MLModel(str(path), skip_model_load=True)
-    dense = ct.optimize.coreml.decompress_weights(package)
-    found = ct.optimize.coreml.get_weights_metadata(dense, weight_threshold=0)
-    names = map(_name, range(len(shared_parameters(model))))
-    return audited(model, (found[name].val for name in names))
+    spec = package.get_spec()
+    # The package as it is: coremltools' own decompression fuses normalization into weights.
+    program = milproto.load.load(spec, spec.specificationVersion, package.weights_dir)
+    weights = {
+        operation.outputs[0].name: operation
+        for operation in program.functions["main"].operations
+        if operation.op_type == "constexpr_lut_to_dense"
+    }
+    found = (weights[_name(i)] for i in range(len(exportable(model))))
+    return audited(model, map(_looked_up, found))
+
+
+def _looked_up(operation):
+    """The weight of a lookup in a table, which may be computed: scaled by channel."""
+    table = operation.lut.val
+    if table is None:
+        table = operation.lut.op.materialized_val_inference()
+    return operation.decompress(operation.indices.val, table, None)
 
 
 def _look_up(block, called, name, found, weight):

@@ -1,10 +1,12 @@
 """What both exports share: which models they take, the packages they need, and an audit."""
 
+import contextlib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -28,20 +30,40 @@ def package(name: str) -> Any:
 
 
 def exportable(model: nn.Module) -> dict[str, ParametrizationList]:
-    """The `shared_parameters` of a model, if codebooks and labels can be exported.
+    """The `shared_parameters` of a model, of tied ones the first, if they can be exported.
 
     Raises
     ------
     ValueError
         If no layer shares weights, or a layer has several codebooks or more than 256 centers.
     """
-    shared = shared_parameters(model)
+    found = shared_parameters(model)
+    shared = {names[0]: found[names[0]] for names in names_of(model)}
     for name, found in shared.items():
         if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
             raise ValueError(
                 f"{name}: exports need one codebook of at most {MOST_CENTERS} centers a layer."
             )
     return shared
+
+
+def names_of(model: nn.Module) -> list[tuple[str, ...]]:
+    """The names of each shared weight: tied ones have several."""
+    groups: dict[int, list[str]] = {}
+    for name, found in shared_parameters(model).items():
+        groups.setdefault(id(found.original), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention computed step by step, since no exporter knows torch's fused one."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, Any]]:
@@ -53,7 +75,7 @@ def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, 
     ----------
     model : nn.Module
     exported : iterable of arrays
-        The weights in the file, in the order of `shared_parameters`.
+        The weights in the file, in the order of `exportable`.
 
     Returns
     -------
@@ -62,7 +84,7 @@ def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, 
         distinct values; and ``equal``, whether the weights are equal bit by bit.
     """
     rows = []
-    for name, theirs in zip(shared_parameters(model), exported, strict=True):
+    for name, theirs in zip(exportable(model), exported, strict=True):
         ours = weight_of(model, name).numpy()
         rows.append(
             {

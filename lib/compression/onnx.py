@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from ..files import write_atomically
-from ..sharing import plain_weights, shared_parameters, weight_of
+from ..sharing import plain_weights, weight_of
 from .coding import n_bits
-from .exporting import audited, exportable, package
+from .exporting import audited, exportable, names_of, package, plain_attention
 
 OPSET = 18  # the first with bitwise operators
 
@@ -60,9 +60,8 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, example: torch.Tensor
     proto = exported(model, example)
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
     nodes = []
-    for name, found in shared.items():
-        if name not in weights:
-            raise ValueError(f"{name}: torch's exporter made no initializer of this name.")
+    for names in names_of(model):
+        name, found = _name_among(names, weights), shared[names[0]]
         tensor = weights[name]
         plain = weight_of(model, name).numpy()
         if not np.array_equal(onnx.numpy_helper.to_array(tensor), plain):
@@ -109,8 +108,9 @@ def audit(path: str | os.PathLike, model: nn.Module, inputs: torch.Tensor) -> di
     1.0
     """
     onnx, runtime = package("onnx"), package("onnxruntime")
-    names = list(shared_parameters(model))
     proto = onnx.load(path)
+    made = {output for node in proto.graph.node for output in node.output}
+    names = [_name_among(same, made) for same in names_of(model)]
     for name in names:
         proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = runtime.InferenceSession(proto.SerializeToString())
@@ -126,6 +126,14 @@ def audit(path: str | os.PathLike, model: nn.Module, inputs: torch.Tensor) -> di
     }
 
 
+def _name_among(names, known):
+    """The one of a weight's names that an exported file has."""
+    for name in names:
+        if name in known:
+            return name
+    raise ValueError(f"{names[0]}: torch's exporter made no initializer of this name.")
+
+
 def run_onnx(path: str | os.PathLike, inputs: torch.Tensor, batch_size: int = 100) -> torch.Tensor:
     """Outputs that onnxruntime computes from a file; float32 tensor of shape (n, classes)."""
     session = package("onnxruntime").InferenceSession(str(path))
@@ -138,17 +146,18 @@ def exported(model: nn.Module, example: torch.Tensor) -> Any:
     """The model with plain weights, as torch exports it; an onnx.ModelProto."""
     plain = plain_weights(copy.deepcopy(model)).eval()
     buffer: Any = io.BytesIO()
-    torch.onnx.export(
-        plain,
-        (example,),
-        buffer,
-        dynamo=False,
-        opset_version=OPSET,
-        do_constant_folding=False,
-        input_names=["input"],
-        output_names=["scores"],
-        dynamic_axes={"input": {0: "n"}, "scores": {0: "n"}},
-    )
+    with plain_attention():
+        torch.onnx.export(
+            plain,
+            (example,),
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            do_constant_folding=False,
+            input_names=["input"],
+            output_names=["scores"],
+            dynamic_axes={"input": {0: "n"}, "scores": {0: "n"}},
+        )
     return package("onnx").load_from_string(buffer.getvalue())
 
 

@@ -322,6 +322,38 @@ def test_outputs_without_gradients_weigh_layers_by_their_own():
     assert error(made.model, model, images(seed=3)) < 0.05
 
 
+class Scores(nn.Module):
+    """The scores of a transformer alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Transformer()
+
+    def forward(self, ids):
+        """Scores of the last place."""
+        return self.inner(ids)["scores"][:, -1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "inputs"), [(Convolutions, images()), (Scores, ids())])
+def test_what_it_makes_is_exported_to_onnx(tmp_path, make, inputs):
+    made = compress(seeded(make), [inputs], multiplier=1e-7)
+    compression.export_onnx(made.model, tmp_path / "a.onnx", inputs[:2])
+    found = compression.audit(tmp_path / "a.onnx", made.model, inputs)
+    assert len(found["layers"]) == len(made.layers)
+    assert all(layer["equal"] for layer in found["layers"])
+    assert found["agreement"] == 1.0
+
+
+@pytest.mark.slow
+def test_what_it_makes_is_exported_to_core_ml(tmp_path):
+    made = compress(seeded(Convolutions), [images()], multiplier=1e-7)
+    compression.export_coreml(made.model, tmp_path / "a.mlpackage", images()[:2])
+    found = compression.audit_coreml(tmp_path / "a.mlpackage", made.model)
+    assert [layer["layer"] for layer in found] == [layer.name for layer in made.layers]
+    assert all(layer["equal"] for layer in found)
+
+
 def test_normalization_is_taken_again_on_request_only():
     model, inputs = seeded(Convolutions), images(64)
     kept = compress(model, [inputs], multiplier=2e-7)
