@@ -14,17 +14,17 @@ from torch.utils.data import DataLoader
 
 from ...evaluation import wilson_interval
 from ...images import ImagesError, LabelledImages, open_images
-from ...models import CHECKPOINTS, resolve, torchvision_weights
+from ...models import CHECKPOINTS, resolve
+from ...preprocessing import preprocessing
 from ...sharing import share_weights
-from ...vision import torchvision
 from ..paths import located
 from .data import load_images
 from .evaluation import cached, top1_columns
-from .network import MEAN, STD, device
+from .network import MEAN, SIZE, STD, device
 from .progress import progress
 from .words import bits_of, lost
 
-PUBLISHED_ON, PUBLISHED_CLASSES = "ImageNet-1K", 1000
+PUBLISHED_CLASSES = 1000  # of ImageNet, whose accuracies torchvision publishes
 MOST_OFF = 0.5  # points by which decoders and resizing may shift top-1 from the published one
 SAMPLE = 8  # images; their scores distinguish models with the same tensors but other code
 
@@ -66,13 +66,36 @@ class Architecture:
         The architecture of a state dict.
     weights : str
         Weights of torchvision's models and of `arch`; preprocessing and categories are theirs.
-    size : int
-        Height and width of the input of models without such weights.
+    size, crop, mean, std, interpolation, transform : optional
+        The preprocessing, where it is not what the model says; as of `preprocessing`.
+    expected_top1 : float or dict of str to float, optional
+        Top-1 of the float model on these images, in percent, or that of each model by name.
     """
 
     arch: str | None = None
     weights: str = "DEFAULT"
-    size: int = 224
+    size: int | None = None
+    crop: int | None = None
+    mean: float | list[float] | None = None
+    std: float | list[float] | None = None
+    interpolation: str | None = None
+    transform: str | None = None
+    expected_top1: float | dict[str, float] | None = None
+
+    def steps(self):
+        """The given steps of the preprocessing."""
+        names = ("size", "crop", "mean", "std", "interpolation", "transform")
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def expected(self, name):
+        """The expected top-1 of a model; None if none is."""
+        top1 = self.expected_top1
+        top1 = top1.get(name) if isinstance(top1, dict) else top1
+        number = isinstance(top1, int | float) and not isinstance(top1, bool)
+        if top1 is not None and not (number and 0 <= top1 <= 100):
+            raise ImagesError(f"expected_top1={top1!r} must be in percent, from 0 to 100.")
+        return top1
 
 
 def model_rows(models, pictures, architecture, grid, **options):
@@ -88,6 +111,10 @@ def model_rows(models, pictures, architecture, grid, **options):
     **options
         Of `AnyModel.rows`.
     """
+    expected = architecture.expected_top1
+    named = expected if isinstance(expected, dict) else ()
+    if unknown := [name for name in named if name not in models]:
+        raise ImagesError(f"expected_top1 names {unknown}; the models are {', '.join(models)}.")
     rows = []
     for name, network in models.items():
         model = AnyModel(name, pictures, architecture, network=network)
@@ -113,57 +140,64 @@ class AnyModel:
     pictures : Pictures
     architecture : Architecture
     network : nn.Module, optional
-        The model itself.
+        The model itself, which takes its pictures as the network of the study does.
     """
 
     def __init__(self, name, pictures, architecture=Architecture(), *, network=None):
-        arch, weights = architecture.arch, architecture.weights
+        arch, weights, steps = architecture.arch, architecture.weights, architecture.steps()
         self.name = name
         if network is None:
             path = str(located(name)) if name.endswith(CHECKPOINTS) else name
             network = resolve(path, arch=arch, weights=weights)
+        else:
+            steps = steps or {"size": SIZE, "mean": MEAN, "std": STD}
         self.model = network
-        known = torchvision_weights(arch or name, weights)
-        images = _open(pictures, known, architecture.size)
+        self.preprocessing = preprocessing(arch or name, network, weights=weights, **steps)
+        self.expected = architecture.expected(name)
+        images = _open(pictures, self.preprocessing)
         # Round-robin even if all are read: the first batches, which `reestimate` uses, then hold
         # all classes.
         self.images = images.first(pictures.n_images)
         n_classes = len(self.images.labels.unique())
         comparable = pictures.source == "imagenet" and n_classes == PUBLISHED_CLASSES
-        self.published = _published(known) if comparable and arch is None else None
+        comparable = comparable and arch is None
+        self.published = self.preprocessing.published if comparable else None
         self.loader = DataLoader(self.images, pictures.batch_size, num_workers=pictures.workers)
         self.sample = torch.stack([inputs for inputs, _ in self.images.first(SAMPLE)])
         self.digest = self.images.digest()
         self.right = self.top(self.model)
 
     def check_published(self):
-        """Compare the float model with its published top-1, if there is one for these images.
+        """Compare the top-1 of the float model with the expected one, or else the published one.
 
         Otherwise wrong preprocessing could pass for a loss from compression.
 
         Returns
         -------
         str
-            Both figures, in a sentence.
+            Both figures and the preprocessing, in a sentence.
 
         Raises
         ------
         ImagesError
-            If the published figure is more than half a point outside the 99.9 % interval of what
-            these images give.
+            If that figure is more than half a point outside the 99.9 % interval of the measured
+            one.
         """
         n = len(self.images)
         measured = 100 * self.right["top1"].double().mean().item()
-        if self.published is None:
-            return f"top-1 {measured:.2f} %, not checked: none is published for these images"
+        how = f"preprocessing: {self.preprocessing}"
+        kind, top1 = "published", self.published
+        if self.expected is not None:
+            kind, top1 = "expected", self.expected
+        if top1 is None:
+            return f"top-1 {measured:.2f} %, not checked: none is published for these images; {how}"
         low, high = wilson_interval(int(self.right["top1"].sum()), n, level=0.999)
-        if not low - MOST_OFF <= self.published <= high + MOST_OFF:
+        if not low - MOST_OFF <= top1 <= high + MOST_OFF:
             raise ImagesError(
-                f"{self.name}: top-1 is {measured:.2f} % on {n} images, published are "
-                f"{self.published:.2f} %: the images, their labels or the preprocessing are not "
-                "those of the model."
+                f"{self.name}: top-1 is {measured:.2f} % on {n} images, {kind} are {top1:.2f} %: "
+                f"the images, their labels or the preprocessing are not those of the model; {how}."
             )
-        return f"top-1 {measured:.2f} % on {n} images; published {self.published:.2f} %"
+        return f"top-1 {measured:.2f} % on {n} images; {kind} {top1:.2f} %; {how}"
 
     def rows(self, grid, *, granularity="per_tensor", reestimated=0):
         """Rows of the table `models`: the float model, then every setting.
@@ -234,16 +268,15 @@ class AnyModel:
         return {"top1": torch.cat(top1), "top5": torch.cat(top5)}
 
 
-def _open(pictures, weights, size):
-    """All images, prepared as a model with these torchvision weights, or none, expects them."""
-    transform = weights.transforms() if weights else _transform(size)
-    source, root = pictures.source, pictures.root
+def _open(pictures, prepared):
+    """All images, prepared for a model."""
+    source, root, transform = pictures.source, pictures.root, prepared.transform
     if source != "embedded":
         return open_images(
             source,
             root and located(root),
             transform=transform,
-            categories=weights.meta["categories"] if weights else None,
+            categories=prepared.categories,
             label_map=pictures.label_map,
         )
     images = load_images("test")
@@ -255,19 +288,3 @@ def reestimate(model, loader, n_batches):
     """Estimate batch normalization's means and variances again, on the first batches; in place."""
     batches = (inputs for _, (inputs, _) in zip(range(n_batches), loader, strict=False))
     torch.optim.swa_utils.update_bn(batches, model, device=device())
-
-
-def _published(weights):
-    metrics = weights.meta.get("_metrics", {}) if weights else {}
-    return metrics.get(PUBLISHED_ON, {}).get("acc@1")
-
-
-def _transform(size):
-    """The usual preprocessing of torchvision's classifiers, for models that have none."""
-    return torchvision.transforms.Compose(
-        [
-            torchvision.transforms.Resize((size, size)),
-            torchvision.transforms.ToTensor(),
-            torchvision.transforms.Normalize(MEAN, STD),
-        ]
-    )

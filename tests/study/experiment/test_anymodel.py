@@ -7,8 +7,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from lib.evaluation import wilson_interval
 from lib.images import ImagesError, imagenet_classes
-from lib.models import resolve, torchvision_weights
+from lib.models import resolve
+from lib.preprocessing import preprocessing
 from lib.study import tables
 from lib.study.experiment import anymodel
 from lib.study.experiment.anymodel import (
@@ -79,7 +81,8 @@ def pictures(tmp_path):
 def test_rows_of_ones_own_model_and_images(pictures):
     judged = AnyModel(REDNESS, Pictures("folder", pictures, batch_size=4))
     assert judged.check_published() == (
-        "top-1 100.00 %, not checked: none is published for these images"
+        "top-1 100.00 %, not checked: none is published for these images; preprocessing: assumed: "
+        "224 x 224 pixels, bilinear, mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
     )
     rows = list(judged.rows(settings(["linear", "optimal"], [1, 2], [10])))
     assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.TABLES["models"].columns))}
@@ -168,8 +171,8 @@ def test_what_torchvision_publishes():
         "resnet18": 69.758,
         "mobilenet_v3_small": 67.668,
     }.items():
-        assert anymodel._published(torchvision_weights(name, "IMAGENET1K_V1")) == top1
-    assert torchvision_weights("package.module:function", "DEFAULT") is None
+        assert preprocessing(name, None, weights="IMAGENET1K_V1").published == top1
+    assert preprocessing("package.module:function", None, size=224).published is None
 
 
 def test_batch_normalization_is_taken_again(pictures):
@@ -228,6 +231,80 @@ def test_a_network_itself_and_a_size(pictures):
     assert next(judged.rows([]))["model"] == "mine"
 
 
+class Brightness(nn.Module):
+    """Tells dark pictures from bright ones, where a gray of 127 becomes 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 2, bias=False)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+
+    def forward(self, images):
+        return self.head(images.mean((1, 2, 3))[:, None])
+
+
+BRIGHTNESS = f"{__name__}:Brightness"
+OWN = {"size": 256, "crop": 224, "interpolation": "bicubic", "mean": 127, "std": 128}
+
+
+def centered(picture):
+    return torchvision.transforms.functional.to_tensor(picture) - 0.5
+
+
+@pytest.fixture
+def grays(tmp_path):
+    """Dark and bright pictures, all of them bright if ImageNet's mean is subtracted."""
+    for name, level in (("0", 120), ("1", 134)):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            Image.new("RGB", (40, 30), (level,) * 3).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("steps", [OWN, {"transform": f"{__name__}:centered"}])
+def test_a_model_says_its_preprocessing(grays, steps, recwarn):
+    architecture = Architecture(**steps, expected_top1=100)
+    judged = AnyModel(BRIGHTNESS, Pictures("folder", grays), architecture)
+    assert "top-1 100.00 % on 20 images; expected 100.00 %; preprocess" in judged.check_published()
+    assert len(recwarn) == 0
+
+
+def test_the_wrong_preprocessing_ends_the_run(grays, capsys):
+    pictures, architecture = Pictures("folder", grays), Architecture(expected_top1=100.0)
+    message = r"top-1 is 50\.00 % on 20 images, expected are 100\.00 %.*preprocessing: assumed"
+    with (
+        pytest.warns(UserWarning, match="does not say its preprocessing"),
+        pytest.raises(ImagesError, match=message),
+    ):
+        model_rows({BRIGHTNESS: None}, pictures, architecture, [])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("beyond", "refused"), [(0.49, False), (0.51, True)])
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_is_expected_may_be_off_by_half_a_point(grays, beyond, refused, side):
+    end = wilson_interval(10, 20, 0.999)[side] + (beyond if side else -beyond)
+    with pytest.warns(UserWarning, match="preprocessing"):
+        judged = AnyModel(BRIGHTNESS, Pictures("folder", grays), Architecture(expected_top1=end))
+    if refused:
+        with pytest.raises(ImagesError, match="expected are"):
+            judged.check_published()
+    else:
+        assert f"expected {end:.2f} %" in judged.check_published()
+
+
+def test_each_model_has_its_own_expectation(grays):
+    given = Architecture(**OWN, expected_top1={BRIGHTNESS: 100.0})
+    rows = model_rows({BRIGHTNESS: None}, Pictures("folder", grays), given, [])
+    assert [row["top1"] for row in rows] == [100.0]
+    with pytest.raises(ImagesError, match=r"expected_top1 names \['mine'\]; the models are"):
+        model_rows({BRIGHTNESS: None}, None, Architecture(expected_top1={"mine": 50}), [])
+    for wrong in (-1, 100.5, "half", True):
+        with pytest.raises(ImagesError, match=r"expected_top1=.* must be in percent"):
+            AnyModel(BRIGHTNESS, None, Architecture(**OWN, expected_top1=wrong))
+
+
 def test_the_weights_own_transform_is_used(monkeypatch):
     monkeypatch.setattr(
         anymodel, "resolve", lambda *_, **__: torchvision.models.alexnet(weights=None).eval()
@@ -253,7 +330,7 @@ def test_files_are_found_from_another_working_directory(tmp_path, monkeypatch):
 
 
 def test_the_committed_images():
-    images = anymodel._open(Pictures("embedded"), None, 28)
+    images = anymodel._open(Pictures("embedded"), preprocessing("mine", None, size=28))
     assert len(images) == 10_000
     assert images[0][0].shape == (3, 28, 28)
 
