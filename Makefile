@@ -20,7 +20,7 @@ DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt |
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce sweep report docs figures bench test test-fast lab lint format install clean
+.PHONY: help reproduce sweep report docs figures bench test test-slow test-all lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -53,11 +53,13 @@ bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench
 	@$(RUN) lib.study reproduce bench
 	@$(FINDS_LIB) $(VENV)/bin/python -c 'from lib.study.publish.blocks import BLOCKS; print(BLOCKS["bench"]())'
 
-test: lint $(DASK_STAMP) ## style, imports and all tests
-	$(RUN) pytest -n 2
+test: lint $(DASK_STAMP) ## style, types, and a small test of everything
+	$(RUN) pytest -n 2 --dist worksteal -m 'not slow'
 
-test-fast: lint $(DASK_STAMP) ## the same without the slow tests
-	$(RUN) pytest -n 2 -m 'not slow'
+test-slow: $(DASK_STAMP) ## what takes long: the smoke experiment, a fresh installation, 10^8 weights
+	$(RUN) pytest -n 2 --dist worksteal -m slow
+
+test-all: test test-slow ## both
 
 lab: $(STAMP) ## JupyterLab on notebooks/explore.ipynb, and all the others
 	$(RUN) jupyter lab --notebook-dir="$$PWD" --LabApp.default_url=/lab/tree/notebooks/explore.ipynb

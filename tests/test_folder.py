@@ -86,7 +86,7 @@ TARGETS = {
     "lab": "<-m><jupyter><lab>",
     "lint": "<check>",
     "test": "<-m><pytest>",
-    "test-fast": "<-m><pytest>",
+    "test-slow": "<-m><pytest>",
 }
 
 

@@ -74,7 +74,7 @@ def test_weights_of_sample_weight_0_are_labelled_only(init):
         {"init": np.linspace(-1, 1, 4)},
         {"init": lambda weights, k, **_: np.linspace(weights[0], weights[-1], k)},
     ],
-    ids=str,
+    ids=" ".join,  # the text of a function has its address, which differs between workers
 )
 def test_options(options):
     weights = matrix()

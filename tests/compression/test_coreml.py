@@ -7,10 +7,10 @@ from torch import nn
 import lib
 from lib.compression import coreml, export_coreml
 
-pytestmark = pytest.mark.slow  # the package takes seconds to import
+NUMBERS = [13, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 5, 20, 70))]
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 13, 20, 70])
+@pytest.mark.parametrize("k", NUMBERS)
 @pytest.mark.parametrize("scale", [False, True])
 def test_weights_are_equal_bit_by_bit(network, tmp_path, k, scale):
     model = network(k, scale)
@@ -23,7 +23,7 @@ def test_weights_are_equal_bit_by_bit(network, tmp_path, k, scale):
     assert all(layer["values_in_file"] == layer["values_in_model"] for layer in found)
 
 
-@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("bits", [4, *(pytest.param(b, marks=pytest.mark.slow) for b in (1, 8))])
 def test_a_label_takes_its_bits(tmp_path, bits):
     shared = lib.share_weights(nn.Sequential(nn.Linear(256, 512)).eval(), 2**bits).model
     size = export_coreml(shared, tmp_path / "it.mlpackage", torch.randn(1, 256))

@@ -1,6 +1,8 @@
 """The notebooks, the parameter files, what they write, and what of it is committed."""
 
+import ast
 import csv
+import importlib
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import sys
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from lib import files
 from lib.study import paths, runs, tables
@@ -160,6 +163,26 @@ class TestParameterFiles:
             runs.check_parameters(runs.notebook_path("05-claims"), {"endpoint_bits": "4"})
 
 
+@each_article
+def test_what_notebooks_import_exists(notebook):
+    plain = TransformerManager().transform_cell  # so that lines with % or ! parse
+    sources = [plain(cell.source) for cell in cells(notebook) if cell.cell_type == "code"]
+    for node in ast.walk(ast.parse("\n".join(sources))):
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "lib":
+            for alias in node.names:
+                module = importlib.import_module(node.module)
+                submodule = f"{node.module}.{alias.name}"
+                assert hasattr(module, alias.name) or importlib.util.find_spec(submodule), submodule
+
+
+def test_an_article_runs_by_itself(tmp_path, monkeypatch):
+    """The one that needs no trained network; all others run in the smoke experiment."""
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    given = runs.load_experiment("smoke").notebooks["explore"]
+    runs.run_notebook(runs.notebook_path("explore"), given, "smoke", "print")
+    assert n_pictures(tmp_path / "smoke/notebooks/explore.ipynb") == 3
+
+
 @pytest.mark.slow
 def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESULTS", str(tmp_path))
@@ -208,25 +231,24 @@ def test_smoke_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
 class TestColab:
     """A fresh machine: nothing of the project but the notebook, in an empty folder."""
 
-    def run(self, folder, repository):
-        notebook = paths.ROOT / "notebooks/colab/start.ipynb"
-        command = [sys.executable, "-m", "papermill", notebook, "out.ipynb", "-k", "python3"]
-        command += ["-p", "repository", repository]
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    NOTEBOOK = paths.ROOT / "notebooks/colab/start.ipynb"
 
     @pytest.mark.slow
     def test_it_reaches_the_first_figure(self, tmp_path):
-        done = self.run(tmp_path, paths.ROOT.as_uri())
+        command = [sys.executable, "-m", "papermill", self.NOTEBOOK, "out.ipynb", "-k", "python3"]
+        command += ["-p", "repository", paths.ROOT.as_uri()]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         assert n_pictures(tmp_path / "out.ipynb") == 2
         assert (tmp_path / "kmeans-weight-sharing/lib").is_dir()
 
-    @pytest.mark.slow
-    def test_without_an_address_it_says_what_to_write(self, tmp_path):
-        done = self.run(tmp_path, "")
-        assert done.returncode != 0
-        assert "write the address of this repository above" in done.stderr
+    def test_without_an_address_it_says_what_to_write(self):
+        parameters, first, *_ = [c.source for c in cells(self.NOTEBOOK) if c.cell_type == "code"]
+        with pytest.raises(ValueError, match="write the address of this repository above"):
+            exec(f"{parameters}\n{first}", {})
 
 
 class TestCommitted:

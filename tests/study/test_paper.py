@@ -9,6 +9,7 @@ import subprocess
 import zlib
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from fontTools.ttLib import TTFont
 
@@ -40,9 +41,16 @@ def test_every_committed_figure_is_drawn_from_tables_alone():
         assert names == {path.stem for path in folder.glob("*.png")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("columns", [1, 2])
-@pytest.mark.parametrize("style", ["icml", "neurips", "ieee"])  # acm's columns are icml's, nearly
+@pytest.mark.parametrize(
+    ("style", "columns"),
+    [
+        ("icml", 1),  # acm's columns are nearly as wide
+        *(
+            pytest.param(*venue, marks=pytest.mark.slow)
+            for venue in (("icml", 2), ("neurips", 1), ("neurips", 2), ("ieee", 1), ("ieee", 2))
+        ),
+    ],
+)
 @pytest.mark.parametrize(("experiment", "name"), EVERY)
 def test_width_is_exact_and_no_text_overlaps(overlapping_texts, experiment, name, style, columns):
     venue = paper.VENUES[style]
@@ -55,18 +63,21 @@ def test_width_is_exact_and_no_text_overlaps(overlapping_texts, experiment, name
         assert overlapping_texts(figure) == []
 
 
-@pytest.fixture
-def few(tmp_path, monkeypatch):
-    """The committed results of `full`, of whose centers two layers are left."""
+@pytest.fixture(params=["few tables", pytest.param("all tables", marks=pytest.mark.slow)])
+def few(request, tmp_path, monkeypatch):
+    """Three tables of `full`, in slow tests all; of the centers, those of conv2 at 4 bits."""
     shutil.copytree(paths.ROOT / "results/full", tmp_path / "full")
     monkeypatch.setenv("RESULTS", str(tmp_path))
-    path = tmp_path / "full/tables/distribution.csv"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([lines[0], *(x for x in lines if x.startswith("conv2,"))]))
+    folder = tmp_path / "full/tables"
+    rows = pd.read_csv(folder / "distribution.csv", dtype=str)
+    rows = rows[rows["layer"].eq("conv2") & rows["bits"].eq("4")]
+    rows.to_csv(folder / "distribution.csv", index=False)
+    for path in folder.glob("*.csv"):
+        if request.param == "few tables" and path.stem not in ("claims", "density", "distribution"):
+            path.unlink()
     return tmp_path
 
 
-@pytest.mark.slow
 def test_the_same_bytes_twice_and_fonts_that_are_embedded(few):
     folder = paper.write_paper("full", "ieee", 1)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -148,8 +159,9 @@ def test_every_committed_table_is_there_and_the_longest_summed_up():
     assert found.tolist() == [expected]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("style", "columns"), [("icml", 1), ("ieee", 2)])
+@pytest.mark.parametrize(
+    ("style", "columns"), [("icml", 1), pytest.param("ieee", 2, marks=pytest.mark.slow)]
+)
 def test_the_snippets_compile_at_the_width_of_the_column(few, style, columns):
     folder = paper.write_paper("full", style, columns)
     log = _compiled("pdflatex", folder, "\\extrafloats{100}", "\\input{include}\n\\clearpage")
@@ -157,7 +169,6 @@ def test_the_snippets_compile_at_the_width_of_the_column(few, style, columns):
     assert "Float too large" not in log
 
 
-@pytest.mark.slow
 def test_pgf_compiles_with_what_the_snippets_name(few):
     folder = paper.write_paper("full", "icml", 1)
     preamble = "\\usepackage{pgf}\n\\providecommand{\\mathdefault}[1]{#1}"

@@ -62,7 +62,6 @@ def test_without_results_the_command_is_named(tmp_path, monkeypatch):
         report.write_report("full")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [375, 1440])
 def test_a_browser_shows_it_at_any_width(page, open_page, width):
     with open_page(page.as_uri(), width=width) as (browser, requests, errors):
@@ -78,7 +77,6 @@ def test_a_browser_shows_it_at_any_width(page, open_page, width):
         assert all(found > 50 for found in browser.evaluate(formulas))
 
 
-@pytest.mark.slow
 def test_tables_sort_by_the_column_that_is_pressed(page, open_page, keep_picture):
     with open_page(page.as_uri(), width=1080, height=700) as (browser, _, _):
         keep_picture(browser, "report")
@@ -94,7 +92,6 @@ def test_tables_sort_by_the_column_that_is_pressed(page, open_page, keep_picture
         assert browser.locator("#claims tbody td:nth-child(2)").first.inner_text() == "all"
 
 
-@pytest.mark.slow
 def test_on_paper_every_table_is_open(page, open_page):
     with open_page(page.as_uri()) as (browser, _, _):
         tables = "[...document.querySelectorAll('#tables details')].map(table => table.open)"

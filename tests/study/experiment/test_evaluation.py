@@ -220,7 +220,6 @@ def test_settings_with_the_same_codebooks_share_a_file(evaluation, cache, extrac
     assert len(files(cache)) == len(extractions) == 2
 
 
-@pytest.mark.slow
 def test_shared_network_predicts_what_its_weights_say(network, evaluation, cache, extractions):
     setting = Setting("linear", 1, revise=False, max_iter=1)
     found = {scope: (top, inertia) for _, scope, top, inertia in evaluation.run(setting)}
