@@ -324,8 +324,10 @@ class Prepared:
 
     def _as_given(self, array):
         """Array as a tensor on the weights' device if they are one."""
-        like = self.weights
-        return torch.as_tensor(array, device=like.device) if torch.is_tensor(like) else array
+        if not torch.is_tensor(self.weights):
+            return array
+        tensor = array if torch.is_tensor(array) else torch.from_numpy(array)
+        return tensor if self.weights.is_cpu else tensor.to(self.weights.device)
 
 
 def _host(array):
@@ -405,17 +407,15 @@ def initial_centers(
     seed: int = 0,
 ) -> np.ndarray:
     """Initial centers of ordered weights; float64, ascending, of shape (n_clusters,)."""
-    given = callable(init)
-    if isinstance(init, str):
-        init = named(init).function
-    if callable(init):
+    function = named(init).function if isinstance(init, str) else init
+    if callable(function):
         distinct = weights.distinct(n_clusters)
         if distinct is not None:
             return np.pad(distinct, (0, n_clusters - len(distinct)), mode="edge")
-        options: dict[str, Any] = {"gamma": gamma, "seed": seed}
-        if given:
-            options["sample_weight"] = weights.sample_weight
-        init = init(np.asarray(weights) if given else weights, n_clusters, **options)
+        if isinstance(init, str):
+            return function(weights, n_clusters, gamma=gamma, seed=seed)
+        options = {"gamma": gamma, "seed": seed, "sample_weight": weights.sample_weight}
+        init = function(np.asarray(weights), n_clusters, **options)
     if torch.is_tensor(init):
         init = init.detach().cpu().double().numpy()
     centers = np.array(init, dtype=np.float64)
@@ -429,14 +429,7 @@ def initial_centers(
 
 def label(weights: OrderedWeights, centers: np.ndarray) -> Array:
     """Nearest center of each of the weights, in the smallest unsigned dtype that fits; flat."""
-    first = _first_of_each(centers)
-    distinct, dtype = centers[first], np.uint8 if len(centers) <= 256 else np.uint16
-    labels = weights.label(thresholds(distinct, weights.dtype), dtype)
-    if len(distinct) == len(centers):
-        return labels
-    if torch.is_tensor(labels):
-        return torch.from_numpy(first).to(labels.device)[labels.int()].to(labels.dtype)
-    return first.astype(dtype)[labels]
+    return weights.nearest(centers, np.uint8 if len(centers) <= 256 else np.uint16)
 
 
 def check_n_clusters(n_clusters: Any) -> int:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engine import OrderedWeights
-from .engine.loop import MARGIN, first_state, iterate
+from .engine import OrderedWeights, SortedWeights
+from .engine.loop import MARGIN, first_state, iterate, whole_path
 
 
 class Path(NamedTuple):
@@ -54,6 +54,9 @@ def lloyd_in_order(
 ) -> Path:
     """As `lloyd`, over OrderedWeights of `lib.engine`; O(k log n) an iteration."""
     ends = (-1 if max_iter is None else max_iter, float(tol))
+    if isinstance(weights, SortedWeights):
+        known = (weights.tables, weights.known_sample_weight)
+        return Path(*whole_path(*known, centers, bool(revise), *ends))
     state = first_state(centers, bool(revise))
     while True:
         state, converged = iterate(weights.tables, weights.known_sample_weight, state, *ends)

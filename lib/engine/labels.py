@@ -4,6 +4,7 @@ import numpy as np
 
 from . import threads
 from .compiled import kernel
+from .keys import write_thresholds
 
 LANES = 4  # sums kept apart, so that a run of equal labels does not wait for itself
 TILE = 4096  # weights that stay in a core's cache
@@ -15,6 +16,22 @@ def label_floats(weights, thresholds, labels):
     fours = np.full(-(-len(thresholds) // 4) * 4, np.nan, thresholds.dtype)  # NaN is below none
     fours[: len(thresholds)] = thresholds
     label_tiles(weights, fours, labels)
+
+
+@kernel
+def label_nearest(weights, centers, labels):
+    """Write the nearest of ascending centers to each weight: of equal ones the first."""
+    first, number = np.zeros(len(centers), np.int64), 1
+    for j in range(1, len(centers)):
+        if centers[j] > centers[j - 1]:
+            first[number] = j
+            number += 1
+    fours = np.full((number + 2) // 4 * 4, np.nan, weights.dtype)  # NaN is below no weight
+    write_thresholds(centers[first[:number]], fours[: number - 1])
+    label_tiles(weights, fours, labels)
+    if number < len(centers):
+        for i in range(len(labels)):
+            labels[i] = first[labels[i]]
 
 
 def reconstruct(centers, labels):

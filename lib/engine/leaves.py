@@ -1,8 +1,9 @@
 """`LeafWeights`: ordered weights of which only those are sorted that a question is about."""
 
 import numpy as np
+import torch
 
-from .keys import bits_of, keys_of
+from .keys import bits_of, keys_of, thresholds
 from .tables import LeafTables, fill, inertia, member_sums, range_sums, ranks, write_keys
 
 FINE = 1 << 10  # a leaf may hold one of so many weights
@@ -237,6 +238,16 @@ class LeafWeights:
             values[: np.argmax(values == -np.inf)] = -np.inf
             keys = np.searchsorted(values, thresholds)
         return self.passes.label(keys, dtype)
+
+    def nearest(self, centers, dtype):
+        """As of `OrderedWeights`."""
+        first = np.flatnonzero(np.append(True, centers[1:] > centers[:-1]))
+        labels = self.label(thresholds(centers[first], self.dtype), dtype)
+        if len(first) == len(centers):
+            return labels
+        if torch.is_tensor(labels):
+            return torch.from_numpy(first).to(labels.device)[labels.int()].to(labels.dtype)
+        return first.astype(dtype)[labels]
 
 
 def _spread(mass, total, square):

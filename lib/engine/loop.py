@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiled import inner, kernel
-from .tables import is_exact, range_sum, rank
+from .tables import direct_inertia, is_exact, range_sum, rank
 
 CAPACITY = 16  # steps that fit before their array grows
 MARGIN = 1e-12  # of the inertia, above rounding: a revision is never undone and done again
@@ -108,6 +108,16 @@ def iterate(tables, sample_weight, state, max_iter, tol):
     if exact:
         kept = State(centers, cells, sums, steps, n_iter, revise)
     return State(kept.centers, kept.cells, kept.sums, steps, kept.n_iter, kept.revise), converged
+
+
+@kernel
+def whole_path(tables, sample_weight, centers, revise, max_iter, tol):
+    """The fields of `lib.lloyd.Path`, over sorted weights: nothing is provisional."""
+    state, converged = iterate(tables, sample_weight, first_state(centers, revise), max_iter, tol)
+    starts, steps = state.cells[:, 0], state.steps[: state.n_iter + 1]
+    history, splits_tried = steps[:, 0].copy(), steps[:, 1].astype(np.int64)
+    history[state.n_iter] = direct_inertia(tables, sample_weight, state.centers, starts)
+    return state.centers, starts[1:] - starts[:-1], history, converged, splits_tried
 
 
 @inner

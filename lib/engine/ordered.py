@@ -81,3 +81,6 @@ class OrderedWeights(Protocol):
 
     def label(self, thresholds, dtype) -> np.ndarray:
         """Number of thresholds at or below each weight, in the order in which they were given."""
+
+    def nearest(self, centers, dtype) -> np.ndarray:
+        """The nearest of ascending centers to each weight, of equal ones the first."""

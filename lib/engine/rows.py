@@ -4,13 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import inner, kernel
-from .keys import write_thresholds
-from .labels import label_tiles
-from .loop import first_state, iterate
+from .compiled import kernel
+from .labels import label_nearest
+from .loop import whole_path
 from .partition import write_optimal
 from .quantiles import write_quantiles
-from .tables import BLOCK, SortedTables, direct_inertia, fill, sum_blocks
+from .tables import SortedTables, distinct_weights, sum_tree
 
 
 class Rows(NamedTuple):
@@ -65,21 +64,27 @@ def cluster_sorted_rows(
             ranked, mass = in_order[r], None
         else:
             ranked, mass = sorted_used(weights[r], sample_weight[r], order[r])
-        tables = _tables(ranked, mass)
+        origin = np.float64(ranked[len(ranked) // 2])
+        tables = SortedTables(ranked, origin, sum_tree(ranked, mass, origin))
         if initial is None:
             start = rows.centers[r]
-            if not _take_distinct(ranked, start):
-                if optimal:
-                    write_optimal(ranked, mass, tables.origin, start)
-                else:
-                    write_quantiles(ranked, mass, ranks, gamma, start)
+            distinct = distinct_weights(ranked, len(start))
+            if len(distinct):
+                start[: len(distinct)], start[len(distinct) :] = distinct, distinct[-1]
+            elif optimal:
+                write_optimal(ranked, mass, origin, start)
+            else:
+                write_quantiles(ranked, mass, ranks, gamma, start)
         else:
             start = initial[r]
-        state, rows.converged[r] = iterate(tables, mass, first_state(start, revise), max_iter, tol)
-        rows.centers[r], rows.n_iter[r] = state.centers, state.n_iter
-        rows.inertia[r] = direct_inertia(tables, mass, state.centers, state.cells[:, 0])
-        _label(weights[r], state.centers, rows.labels[r])
-        _count(state.cells, len(weights[r]) - len(ranked), rows.labels[r], rows.counts[r])
+        path = whole_path(tables, mass, start, revise, max_iter, tol)
+        rows.centers[r], rows.counts[r], history, rows.converged[r], _ = path
+        rows.n_iter[r], rows.inertia[r] = len(history) - 1, history[-1]
+        label_nearest(weights[r], rows.centers[r], rows.labels[r])
+        if len(ranked) < len(weights[r]):  # those of sample weight 0 have labels, too
+            rows.counts[r] = 0
+            for label in rows.labels[r]:
+                rows.counts[r, label] += 1
 
 
 @kernel
@@ -95,59 +100,3 @@ def sorted_used(weights, sample_weight, order):
             used[number], mass[number] = weights[order[i]], theirs
             number += 1
     return used, mass
-
-
-@inner
-def _tables(weights, sample_weight):
-    n_blocks = (len(weights) + BLOCK - 1) // BLOCK
-    origin = np.float64(weights[len(weights) // 2])
-    tree = np.empty((2 * n_blocks, 3))
-    sum_blocks(weights, sample_weight, origin, 0, n_blocks, tree)
-    fill(tree)
-    return SortedTables(weights, origin, tree)
-
-
-@inner
-def _take_distinct(weights, centers):
-    """Whether the distinct weights are as few as the centers: they then become the centers."""
-    number = 1
-    for i in range(1, len(weights)):
-        if weights[i] != weights[i - 1]:
-            number += 1
-            if number > len(centers):
-                return False
-    j, centers[0] = 0, weights[0]
-    for i in range(1, len(weights)):
-        if weights[i] != weights[i - 1]:
-            j += 1
-            centers[j] = weights[i]
-    centers[j + 1 :] = centers[j]
-    return True
-
-
-@inner
-def _label(weights, centers, labels):
-    """Write the label of each weight: of equal centers, the first."""
-    first, number = np.zeros(len(centers), np.int64), 1
-    for j in range(1, len(centers)):
-        if centers[j] > centers[j - 1]:
-            first[number] = j
-            number += 1
-    fours = np.full((number + 2) // 4 * 4, np.nan, weights.dtype)  # NaN is below no weight
-    write_thresholds(centers[first[:number]], fours[: number - 1])
-    label_tiles(weights, fours, labels)
-    if number < len(centers):
-        for i in range(len(labels)):
-            labels[i] = first[labels[i]]
-
-
-@inner
-def _count(cells, n_unranked, labels, counts):
-    """Write the number of weights of each label, those of sample weight 0 included."""
-    if n_unranked == 0:
-        for j in range(len(counts)):
-            counts[j] = cells[j + 1, 0] - cells[j, 0]
-    else:
-        counts[:] = 0
-        for i in range(len(labels)):
-            counts[labels[i]] += 1

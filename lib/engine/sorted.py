@@ -5,9 +5,20 @@ import math
 import numpy as np
 
 from . import threads
-from .labels import label_floats
+from .labels import label_floats, label_nearest
 from .sorting import stable_order
-from .tables import BLOCK, SortedTables, fill, inertia, range_sums, sum_blocks
+from .tables import (
+    BLOCK,
+    SortedTables,
+    distinct_weights,
+    fill,
+    inertia,
+    range_sums,
+    sum_blocks,
+    sum_tree,
+)
+
+A_THREAD = 1 << 13  # blocks that are worth a thread
 
 
 class SortedWeights:
@@ -39,14 +50,20 @@ class SortedWeights:
             used = self.sample_weight > 0
             self.weights, self.sample_weight = self.weights[used], self.sample_weight[used]
         self.origin = float(self.weights[len(self.weights) // 2])
+        self.tree = self._sum()
+
+    def _sum(self):
         n_blocks = -(-len(self.weights) // BLOCK)
-        self.tree = np.zeros((2 * n_blocks, 3))
         known = (self.weights, self.sample_weight, self.origin)
+        if n_blocks < 2 * A_THREAD:
+            return sum_tree(*known)
+        tree = np.empty((2 * n_blocks, 3))
         threads.run(
-            lambda part: sum_blocks(*known, part.start, part.stop, self.tree),
-            threads.parts(n_blocks, at_least=1 << 13),
+            lambda part: sum_blocks(*known, part.start, part.stop, tree),
+            threads.parts(n_blocks, at_least=A_THREAD),
         )
-        fill(self.tree)
+        fill(tree)
+        return tree
 
     def __len__(self):
         return len(self.weights)
@@ -78,14 +95,8 @@ class SortedWeights:
 
     def distinct(self, at_most):
         """As of `OrderedWeights`."""
-        first, start = [0], 1
-        while start < len(self.weights):  # stop early: few need a full scan
-            part = self.weights[start - 1 : start + max(start, 256)]
-            first = np.append(first, start + np.flatnonzero(part[1:] != part[:-1]))
-            if len(first) > at_most:
-                return None
-            start += len(part) - 1
-        return self[first] if len(first) <= at_most else None
+        found = distinct_weights(self.weights, at_most)
+        return found if len(found) else None
 
     def starts_of_distinct(self, count):
         """As of `OrderedWeights`."""
@@ -117,9 +128,16 @@ class SortedWeights:
 
     def label(self, thresholds, dtype):
         """As of `OrderedWeights`."""
+        return self._labels(label_floats, thresholds, dtype)
+
+    def nearest(self, centers, dtype):
+        """As of `OrderedWeights`."""
+        return self._labels(label_nearest, centers, dtype)
+
+    def _labels(self, write, by, dtype):
         labels = np.empty(self.n_labels, dtype)
         threads.run(
-            lambda part: label_floats(self.values[part], thresholds, labels[part]),
+            lambda part: write(self.values[part], by, labels[part]),
             threads.parts(len(labels), at_most=1 << 20),
         )
         return labels

@@ -383,11 +383,38 @@ def sum_blocks(weights, sample_weight, origin, start, stop, tree):
 
 
 @kernel
+def sum_tree(weights, sample_weight, origin):
+    """The tree of sums over sorted weights."""
+    n_blocks = (len(weights) + BLOCK - 1) // BLOCK
+    tree = np.empty((2 * n_blocks, 3))
+    sum_blocks(weights, sample_weight, origin, 0, n_blocks, tree)
+    fill(tree)
+    return tree
+
+
+@kernel
 def fill(tree):
     """Make node i of a binary tree the sum of nodes 2 i and 2 i + 1; the last half is given."""
     for i in range((len(tree) >> 1) - 1, 0, -1):
         for j in range(3):
             tree[i, j] = tree[2 * i, j] + tree[2 * i + 1, j]
+
+
+@kernel
+def distinct_weights(weights, at_most):
+    """The distinct ones of sorted weights, float64; empty if there are more than `at_most`."""
+    number = 1
+    for i in range(1, len(weights)):
+        number += weights[i] != weights[i - 1]
+        if number > at_most:
+            return np.empty(0)
+    found, number = np.empty(number), 1
+    found[0] = weights[0]
+    for i in range(1, len(weights)):
+        if weights[i] != weights[i - 1]:
+            found[number] = weights[i]
+            number += 1
+    return found
 
 
 @kernel
