@@ -5,164 +5,36 @@ Each package is called as its documentation says, from a flat float32 array to c
 """
 
 import ctypes
-import functools
 import gc
-import importlib
-import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ...clustering import Prepared, cluster, flat_array, initial_centers, ordered
-from ...engine import FEW
+from ...clustering import Prepared, cluster, flat_array
 from ...lloyd import lloyd_in_order
 from ...optimal import inertia_bound
 from ...sharing import share_weights
 from .network import LAYERS
+from .peers import (
+    COPY,
+    HEAVY_TAILED,
+    NORMAL,
+    OPTIMAL,
+    PEERS,
+    ROW_PEERS,
+    heavy_tailed,
+    normal,
+    touched,
+)
 from .progress import progress
 
-LIMIT = 10.0  # seconds that one call may take
 TARGET = 1.0  # seconds of a call on fewer weights, where one on all would exceed the limit
 PROBES = (10_000, 100_000)  # weights of the calls from which the time for all is extrapolated
 SAFETY = 2.0  # factor of that time, since it grows faster than the number of weights
+SHORT, BURST = 0.005, 0.05  # seconds: a shorter call is timed by the mean of a burst of so long
 TABLES = 4 << 30  # bytes that a dynamic program's tables may take
-HEAVY_TAILED = "heavy-tailed"
-
-
-class Peer(NamedTuple):
-    """A way to cluster.
-
-    Attributes
-    ----------
-    package : str
-        Imported before anything is timed.
-    run : callable
-        From flat float32 weights and a number of clusters to the centers.
-    bytes_per_cell : int
-        Memory that it needs for each weight and cluster.
-    limit : float
-        Seconds that one call may take.
-    """
-
-    package: str
-    run: Callable
-    bytes_per_cell: int = 0
-    limit: float = LIMIT
-
-
-def _ours(init):
-    return Peer("lib", lambda weights, k: cluster(weights, k, init=init).centers, limit=np.inf)
-
-
-def _flash1dkmeans(weights, k):
-    from flash1dkmeans import kmeans_1d
-
-    return kmeans_1d(weights, k, random_state=0)[0]
-
-
-def _kmeans1d(weights, k):
-    import kmeans1d
-
-    return kmeans1d.cluster(weights, k).centroids
-
-
-def _ckwrap(weights, k):
-    import ckwrap
-
-    return ckwrap.ckmeans(weights.astype(np.float64), k).centers
-
-
-def _scikit_learn(weights, k):
-    from sklearn.cluster import KMeans
-
-    return KMeans(k, random_state=0).fit(weights[:, None]).cluster_centers_[:, 0]
-
-
-def _scikit_learn_from_ours(weights, k):
-    from sklearn.cluster import KMeans
-
-    start = initial_centers(ordered(weights), k, "weight-distribution")[:, None]
-    model = KMeans(k, init=start, n_init=1, max_iter=10_000, tol=0)
-    return model.fit(weights[:, None].astype(np.float64)).cluster_centers_[:, 0]
-
-
-def _coremltools(weights, k):
-    from coremltools._deps import _kmeans1d
-
-    values, counts = np.unique(weights, return_counts=True)  # as its palettizer calls it
-    return _kmeans1d.cluster(values, k, weights=counts).centroids
-
-
-def _faiss(weights, k):
-    import faiss
-
-    model = faiss.Kmeans(1, k, seed=0, max_points_per_centroid=len(weights))
-    model.train(weights[:, None])
-    model.index.search(weights[:, None], 1)
-    return model.centroids[:, 0]
-
-
-def _copy(weights, k):
-    np.copyto(_touched(len(weights)), weights)
-
-
-@functools.lru_cache(maxsize=1)
-def _touched(n):
-    """Memory that has been written to: a copy into new memory takes ten times as long."""
-    return np.ones(n, np.float32)
-
-
-COPY = "copy"
-OURS = "ours, weight-distribution"
-OPTIMAL = "ours, optimal"
-PEERS = {
-    COPY: Peer("numpy", _copy, limit=np.inf),
-    OURS: _ours("weight-distribution"),
-    OPTIMAL: _ours("optimal"),
-    "flash1dkmeans": Peer("flash1dkmeans", _flash1dkmeans, limit=90.0),  # the fastest of the others
-    "kmeans1d": Peer("kmeans1d", _kmeans1d, bytes_per_cell=16),
-    "ckwrap": Peer("ckwrap", _ckwrap, bytes_per_cell=16),
-    "coremltools": Peer("coremltools", _coremltools, bytes_per_cell=16),
-    "scikit-learn": Peer("sklearn", _scikit_learn),
-    "scikit-learn, our start": Peer("sklearn", _scikit_learn_from_ours),
-    "faiss": Peer("faiss", _faiss),
-}
-
-
-def heavy_tailed(n, seed=0):
-    """Student's t with 3 degrees of freedom, of standard deviation 0.01; float32, shape (n,)."""
-    draws = np.random.default_rng(seed).standard_t(3, n)
-    return (draws * (0.01 / np.sqrt(3))).astype(np.float32)
-
-
-def require(names):
-    """Import the packages of the named peers, and call each once so that it compiles its code.
-
-    Raises
-    ------
-    ValueError
-        For an unknown peer.
-    ModuleNotFoundError
-        For a package that is not installed, saying how to install it.
-    """
-    for name in names:
-        if name not in PEERS:
-            raise ValueError(f"peer {name!r} is unknown: choose from {', '.join(PEERS)}.")
-        # coremltools warns of parts that only a Mac has, and of newer versions of other packages.
-        logging.getLogger("coremltools").setLevel(logging.CRITICAL)
-        try:
-            importlib.import_module(PEERS[name].package)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{name} needs the package {PEERS[name].package!r}: "
-                "`pip install -r requirements-bench.txt` installs it."
-            ) from error
-        for n in (1000, FEW + 1) if PEERS[name].package == "lib" else (1000,):
-            PEERS[name].run(heavy_tailed(n), 2)
 
 
 class Race:
@@ -186,7 +58,7 @@ class Race:
         """Rows of the table `bench`; repeats are interleaved over the peers."""
         arrays = {peer: self._array(peer, n_clusters) for peer in self.peers}
         if COPY in arrays:
-            _touched(len(arrays[COPY]))
+            touched(len(arrays[COPY]))
         rows = []
         for repeat in range(repeats):
             for peer in progress(self.peers, f"{self.name}, {n_clusters} centers"):
@@ -271,11 +143,15 @@ def race_rows(array, names, peers, n_clusters, repeats):
 
 
 def growth_rows(sizes, peers, n_clusters, repeats):
-    """Rows of the table `bench` for the first heavy-tailed weights, of each size in turn."""
+    """Rows of the table `bench` for the first heavy-tailed weights, of each size in turn.
+
+    `n_clusters` is a sequence of int; numbers that are not below the size are left out.
+    """
     weights, rows = heavy_tailed(max(sizes)), []
     for size in sizes:  # one race is in memory at a time
         race = Race(f"{HEAVY_TAILED}, growth", weights[:size], peers)
-        rows += race.rows(n_clusters, repeats)
+        for k in n_clusters:
+            rows += race.rows(k, repeats) if k < size else []
     return rows
 
 
@@ -287,8 +163,14 @@ def measured(function, *arguments):
     before = _reset_peak()
     start = time.perf_counter()
     result = function(*arguments)
-    seconds = time.perf_counter() - start
-    return result, seconds, _status("VmHWM") - before
+    seconds, peak = time.perf_counter() - start, _status("VmHWM") - before
+    if seconds < SHORT:
+        calls = int(BURST / max(seconds, 1e-6))
+        start = time.perf_counter()
+        for _ in range(calls):
+            function(*arguments)
+        seconds = (time.perf_counter() - start) / calls
+    return result, seconds, peak
 
 
 def _reset_peak():
@@ -313,6 +195,75 @@ def _status(field):
 def layer_weights(network, names):
     """Weights of layers by name: float32 arrays in their shapes."""
     return {name: network.get_submodule(LAYERS[name]).weight.numpy() for name in names}
+
+
+class RowsRace:
+    """Peers on a matrix each of whose rows gets a codebook of its own.
+
+    Parameters
+    ----------
+    kind : {"normal", "heavy-tailed"}
+        Distribution of the weights.
+    shape : sequence of two int
+    weighted : bool
+        Whether each weight has an importance, uniform from 0.5 to 1.5.
+    """
+
+    def __init__(self, kind, shape, weighted=False):
+        draw = {NORMAL: normal, HEAVY_TAILED: heavy_tailed}[kind]
+        rows, columns = shape
+        self.name = f"{kind}, {rows} rows of {columns}" + (", weighted" if weighted else "")
+        self.weights = draw(rows * columns).reshape(rows, columns)
+        self.importance = None
+        if weighted:
+            self.importance = np.random.default_rng(0).uniform(0.5, 1.5, self.weights.shape)
+
+    def rows(self, n_clusters, repeats):
+        """Rows of the table `bench`; inertia is over that of the rows' exact optima."""
+        given = (self.weights, n_clusters, self.importance)
+        for run in ROW_PEERS.values():
+            run(self.weights[:4], n_clusters, None if self.importance is None else given[2][:4])
+        best, rows = self._inertia(*ROW_PEERS[OPTIMAL](*given)), []
+        for repeat in range(repeats):
+            for peer, run in progress(ROW_PEERS.items(), f"{self.name}, {n_clusters} centers"):
+                found, seconds, peak = measured(run, *given)
+                rows.append(
+                    {
+                        "array": self.name,
+                        "n_array": self.weights.size,
+                        "n_weights": self.weights.size,
+                        "peer": peer,
+                        "n_clusters": n_clusters,
+                        "repeat": repeat,
+                        "seconds": seconds,
+                        "peak_mib": peak / 2**20,
+                        "relative_inertia": self._inertia(*found) / best,
+                    }
+                )
+        return rows
+
+    def _inertia(self, centers, labels):
+        values = np.take_along_axis(np.float64(centers), np.int64(labels), axis=1)
+        squares = np.square(self.weights - values)
+        return float(np.sum(squares if self.importance is None else squares * self.importance))
+
+
+def matrix_rows(kinds, cases, repeats):
+    """Rows of the table `bench` for matrices each of whose rows gets a codebook of its own.
+
+    Parameters
+    ----------
+    kinds : sequence of {"normal", "heavy-tailed"}
+    cases : sequence of three int each
+        Rows, weights in a row, centers. Each case runs with equal and with unequal sample weights.
+    repeats : int
+    """
+    rows = []
+    for kind in kinds:
+        for *shape, n_clusters in cases:
+            for weighted in (False, True):
+                rows += RowsRace(kind, shape, weighted).rows(n_clusters, repeats)
+    return rows
 
 
 def ratio_rows(weights, n_clusters, repeats):

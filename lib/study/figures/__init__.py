@@ -1,6 +1,6 @@
 """Figures of the study: tidy tables in, figures out. Nothing here computes or trains."""
 
-from .bench import plot_bench, plot_growth
+from .bench import plot_ahead, plot_bench, plot_growth, plot_rows
 from .compressed import plot_allocation, plot_distortion, plot_frontier, plot_rates, plot_retraining
 from .records import FIGURES, Figure
 from .study import (
@@ -36,6 +36,7 @@ __all__ = [
     "bulk",
     "look",
     "plot_accuracy",
+    "plot_ahead",
     "plot_allocation",
     "plot_bench",
     "plot_centers",
@@ -49,6 +50,7 @@ __all__ = [
     "plot_models",
     "plot_rates",
     "plot_retraining",
+    "plot_rows",
     "plot_sweep",
     "plot_training",
     "save_figure",

@@ -1,6 +1,7 @@
 """Figures of the clustering beside other packages."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.lines import Line2D
 
 from .style import PEERS, drawing, font_size, legend, panels, width
@@ -11,7 +12,7 @@ def plot_bench(bench):
 
     Hollow where a peer got fewer weights than there are.
     """
-    rows = bench[~bench["array"].str.endswith("growth")]
+    rows = bench[~_is_growth(bench) & ~_is_of_rows(bench)]
     arrays = list(dict.fromkeys(rows["array"]))
     with drawing():
         figure, axes = panels(len(arrays), 4, 2.7, sharey=True)
@@ -30,9 +31,10 @@ def plot_bench(bench):
 
 
 def plot_growth(bench):
-    """Seconds of every peer by number of weights."""
-    rows = bench[bench["array"].str.endswith("growth")]
-    rows = rows[rows["n_weights"] == rows["n_array"]]
+    """Seconds of every peer by number of weights, at 16 centers or the number next to it."""
+    rows = bench[_is_growth(bench) & (bench["n_weights"] == bench["n_array"])]
+    counts = sorted(set(rows["n_clusters"]), key=lambda count: abs(count - 16))
+    rows = rows[rows["n_clusters"] == counts[0]]
     with drawing():
         figure, axis = plt.subplots(figsize=(width(), 3.4))
         for _, shown in rows.groupby("peer", sort=False):
@@ -41,6 +43,99 @@ def plot_growth(bench):
         axis.set(xscale="log", yscale="log", xlabel="weights", ylabel=f"seconds, {centers} centers")
         _peer_legend(figure, rows)
     return figure
+
+
+EXACT = ("kmeans1d", "ckwrap", "coremltools")
+OURS, OPTIMAL = "ours, weight-distribution", "ours, optimal"
+FLASH_SORTED = "flash1dkmeans, sorted by NumPy"
+
+
+def plot_ahead(bench):
+    """How many times as fast ours is as the fastest peer, by number of weights and of centers.
+
+    Three panels: ours from the weight-distribution start and the optimal centers beside whichever
+    peer is fastest on all of the same weights, and the optimal centers beside exact peers alone.
+    Below 1 a peer is faster. Empty where no peer can have all weights within the limits.
+    """
+    rows = bench[_is_growth(bench) & (bench["n_weights"] == bench["n_array"])]
+    seconds = rows.groupby(["peer", "n_clusters", "n_weights"])["seconds"].median()
+    peers = [name for name in seconds.index.unique("peer") if name not in (OURS, OPTIMAL, "copy")]
+    exact = [name for name in peers if name in EXACT]
+    pairs = (
+        (OURS, peers, "any peer"),
+        (OPTIMAL, peers, "any peer"),
+        (OPTIMAL, exact, "exact peers"),
+    )
+    with drawing():
+        figure, axes = panels(len(pairs), 3, 2.4)
+        for axis, (ours, others, beside) in zip(axes, pairs, strict=True):
+            theirs = seconds[seconds.index.isin(others, "peer")]
+            best = theirs.groupby(["n_clusters", "n_weights"]).min()
+            _tiles(axis, (best / seconds[ours]).unstack("n_weights"))
+            axis.set_title(f"{ours.removeprefix('ours, ')}, beside {beside}")
+        figure.supxlabel("weights", fontsize=font_size())
+        figure.supylabel("centers", fontsize=font_size())
+    return figure
+
+
+def plot_rows(bench):
+    """A codebook a row: times as fast as flash1dkmeans over the rows, by case.
+
+    Filled beside its function with all in the loop, hollow beside the one after NumPy's sort.
+    """
+    rows = bench[_is_of_rows(bench)]
+    cases = rows["array"] + ", " + rows["n_clusters"].astype(str) + " centers"
+    seconds = rows.assign(case=cases).groupby(["case", "peer"], sort=False)["seconds"].median()
+    names = list(dict.fromkeys(cases))
+    with drawing():
+        figure, axis = plt.subplots(figsize=(width(), 0.9 + 0.2 * len(names)))
+        for peer in (OURS, OPTIMAL):
+            color, marker = PEERS[peer]
+            for beside, face in (("flash1dkmeans", color), (FLASH_SORTED, "white")):
+                ratios = [seconds[name, beside] / seconds[name, peer] for name in names]
+                places = range(len(names))
+                axis.plot(ratios, places, marker, color=color, markerfacecolor=face)
+        axis.axvline(1, color="0.6", linewidth=0.9)
+        axis.set_yticks(range(len(names)), names)
+        axis.invert_yaxis()
+        axis.set(xscale="log", xlabel="times as fast as flash1dkmeans over the rows")
+        ticks = [0.1, 0.2, 0.5, 1, 2, 5]
+        axis.set_xticks(ticks, ticks)
+        axis.minorticks_off()
+        _peer_legend(figure, rows[rows["peer"].isin([OURS, OPTIMAL])])
+    return figure
+
+
+def has_several_centers(bench):
+    """Whether the growing arrays were raced at more than one number of centers."""
+    return bench.loc[_is_growth(bench), "n_clusters"].nunique() > 1
+
+
+def has_rows(bench):
+    """Whether matrices were raced, each of whose rows gets a codebook of its own."""
+    return bool(_is_of_rows(bench).any())
+
+
+def _is_growth(bench):
+    return bench["array"].str.endswith("growth")
+
+
+def _is_of_rows(bench):
+    return bench["array"].str.contains(" rows of ")
+
+
+def _tiles(axis, ratios):
+    """A tile for each ratio, blue above 1 and red below, with the number in it."""
+    shown = np.log10(ratios.to_numpy())
+    axis.imshow(shown, cmap="RdBu", vmin=-2, vmax=2, aspect="auto")
+    for (i, j), value in np.ndenumerate(ratios.to_numpy()):
+        if not np.isnan(value):
+            color = "white" if abs(shown[i, j]) > 1.2 else "black"
+            text = f"{value:.1f}" if value < 10 else f"{value:.0f}"
+            axis.text(j, i, text, ha="center", va="center", color=color, size=font_size() - 2)
+    axis.set_xticks(range(ratios.shape[1]), [_short(n) for n in ratios.columns])
+    axis.set_yticks(range(ratios.shape[0]), ratios.index)
+    axis.grid(False)
 
 
 def _lines_of_peer(axis, rows, x, y):

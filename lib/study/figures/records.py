@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .bench import plot_bench, plot_growth
+import pandas as pd
+
+from .bench import has_rows, has_several_centers, plot_ahead, plot_bench, plot_growth, plot_rows
 from .compressed import plot_allocation, plot_distortion, plot_frontier, plot_rates, plot_retraining
 from .study import (
     plot_accuracy,
@@ -29,6 +31,8 @@ class Figure:
     caption : str
     plot : callable
         From the table to the figure.
+    can : callable, optional
+        Whether a table has the rows that the figure shows; by default it has.
     options : callable, optional
         From the parameters of an experiment's notebooks to further arguments of `plot`.
     """
@@ -38,6 +42,7 @@ class Figure:
     caption: str
     plot: Callable
     options: Callable[[dict], dict] = lambda parameters: {}
+    can: Callable[[pd.DataFrame], bool] = lambda frame: True
 
     def draw(self, frame, parameters):
         """Draw the figure from its table and the parameters of the experiment's notebooks."""
@@ -107,6 +112,20 @@ FIGURES = {
             plot_bench,
         ),
         Figure("growth", "bench", "Seconds by number of weights.", plot_growth),
+        Figure(
+            "ahead",
+            "bench",
+            "Times as fast as the fastest other package, by number of weights and of centers.",
+            plot_ahead,
+            can=has_several_centers,
+        ),
+        Figure(
+            "rows",
+            "bench",
+            "A codebook for each row of a matrix: times as fast as flash1dkmeans over the rows.",
+            plot_rows,
+            can=has_rows,
+        ),
         Figure(
             "frontier",
             "frontier",

@@ -134,7 +134,7 @@ def every_figure(experiment):
     parameters = read_manifest(experiment)["parameters"]
     frames = {name: tables.read_table(experiment, name) for name in tables.tables_of(experiment)}
     for figure in figures.FIGURES.values():
-        if figure.table in frames:
+        if figure.table in frames and figure.can(frames[figure.table]):
             yield figure.name, functools.partial(figure.draw, frames[figure.table], parameters)
     if "distribution" in frames:
         centers = frames["distribution"]

@@ -347,8 +347,8 @@ TABLES = {
             row="one clustering of one array by one package",
             caption="Seconds from the weights to centers and labels.",
             meanings={
-                "array": "a layer, `heavy-tailed` (Student's t, 3 degrees of freedom), or its "
-                "first weights (`heavy-tailed, growth`)",
+                "array": "a layer, `heavy-tailed` (Student's t, 3 degrees of freedom), its first "
+                "weights (`heavy-tailed, growth`), or a matrix whose rows have a codebook each",
                 "n_array": "number of weights of the array",
                 "n_weights": "number of weights that the peer got: fewer where all would take "
                 "over 10 seconds (`flash1dkmeans`: 90) or tables above 4 GiB",
@@ -358,7 +358,8 @@ TABLES = {
                 "peak_mib": "MiB by which the process grew at most meanwhile; blank where the "
                 "system does not tell",
                 "relative_inertia": "inertia of its centers over `lib.optimal.inertia_bound` on "
-                "the same weights: an upper bound of inertia over the best possible",
+                "the same weights: an upper bound of inertia over the best possible; of rows over "
+                "the sum of their exact optima",
             },
             keys="array n_weights peer n_clusters repeat",
             tolerances={"relative_inertia": (0, 1e-2)},

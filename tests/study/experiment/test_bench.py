@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.study.experiment import bench
+from lib.study.experiment import bench, peers
 from lib.study.experiment.network import alexnet
 from lib.study.tables import TABLES
 
-ALWAYS = [bench.COPY, bench.OURS, bench.OPTIMAL, "scikit-learn", "scikit-learn, our start"]
+ALWAYS = [peers.COPY, peers.OURS, peers.OPTIMAL, "scikit-learn", "scikit-learn, our start"]
 
 
 @pytest.fixture(scope="module")
 def rows():
-    bench.require(ALWAYS)
-    race = bench.Race("small", bench.heavy_tailed(5000), ALWAYS)
+    peers.require(ALWAYS)
+    race = bench.Race("small", peers.heavy_tailed(5000), ALWAYS)
     return pd.DataFrame(race.rows(4, repeats=2) + race.rows(9, repeats=2))
 
 
@@ -29,11 +29,11 @@ def test_rows_have_the_columns_of_the_table(rows):
 
 def test_no_peer_is_better_than_the_bound_and_ours_is_on_it(rows):
     inertia = rows.set_index(["peer", "n_clusters"])["relative_inertia"]
-    assert inertia[bench.COPY].isna().all()
-    others = inertia.drop(bench.COPY)
+    assert inertia[peers.COPY].isna().all()
+    others = inertia.drop(peers.COPY)
     assert (others >= 1).all()
-    assert (others[bench.OPTIMAL] < 1 + 1e-9).all()  # few weights: the optimum is exact
-    own, theirs = others[bench.OURS], others["scikit-learn, our start"]
+    assert (others[peers.OPTIMAL] < 1 + 1e-9).all()  # few weights: the optimum is exact
+    own, theirs = others[peers.OURS], others["scikit-learn, our start"]
     np.testing.assert_allclose(own.groupby("n_clusters").first(), 1, rtol=0.2)
     np.testing.assert_allclose(theirs.groupby("n_clusters").first(), 1, rtol=0.2)
 
@@ -48,22 +48,22 @@ def test_a_slow_peer_gets_fewer_weights(monkeypatch):
         time.sleep(len(weights) * 2e-5)
         return np.zeros(k)
 
-    monkeypatch.setitem(bench.PEERS, "slow", bench.Peer("numpy", slow))
-    weights = bench.heavy_tailed(1_000_000)
+    monkeypatch.setitem(peers.PEERS, "slow", peers.Peer("numpy", slow))
+    weights = peers.heavy_tailed(1_000_000)
     race = bench.Race("large", weights, ["slow"])
     chosen = race._array("slow", 2)
     assert len(chosen) in (20_000, 50_000)  # about a second
     assert not np.array_equal(chosen, weights[: len(chosen)])
     assert np.isin(chosen, weights).all()
-    fast = bench.Peer("numpy", lambda weights, k: np.zeros(k))
-    monkeypatch.setitem(bench.PEERS, "slow", fast)
+    fast = peers.Peer("numpy", lambda weights, k: np.zeros(k))
+    monkeypatch.setitem(peers.PEERS, "slow", fast)
     assert len(race._array("slow", 2)) == len(weights)
 
 
 def test_a_peer_whose_tables_would_be_too_large_gets_fewer_weights(monkeypatch):
-    hungry = bench.Peer("numpy", lambda weights, k: np.zeros(k), bytes_per_cell=16)
-    monkeypatch.setitem(bench.PEERS, "hungry", hungry)
-    race = bench.Race("large", bench.heavy_tailed(1_000_000), ["hungry"])
+    hungry = peers.Peer("numpy", lambda weights, k: np.zeros(k), bytes_per_cell=16)
+    monkeypatch.setitem(peers.PEERS, "hungry", hungry)
+    race = bench.Race("large", peers.heavy_tailed(1_000_000), ["hungry"])
     assert len(race._array("hungry", 2)) == 1_000_000
     assert len(race._array("hungry", 1000)) == 200_000
 
@@ -84,10 +84,34 @@ def test_memory_is_that_of_the_call():
 
 def test_unknown_and_missing_peers_are_named(monkeypatch):
     with pytest.raises(ValueError, match="'fastest' is unknown: choose from copy"):
-        bench.require(["fastest"])
-    monkeypatch.setitem(bench.PEERS, "absent", bench.Peer("no_such_package", None))
+        peers.require(["fastest"])
+    monkeypatch.setitem(peers.PEERS, "absent", peers.Peer("no_such_package", None))
     with pytest.raises(ModuleNotFoundError, match=r"'no_such_package'.*requirements-bench\.txt"):
-        bench.require(["absent"])
+        peers.require(["absent"])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_of_a_matrix_are_raced_against_their_exact_optima(monkeypatch, weighted):
+    def first_values(weights, k, importance):
+        centers = np.sort(weights, axis=1)[:, :k]
+        return centers, np.abs(weights[:, :, None] - centers[:, None]).argmin(axis=2)
+
+    monkeypatch.setitem(peers.ROW_PEERS, peers.FLASH, first_values)
+    monkeypatch.delitem(peers.ROW_PEERS, peers.FLASH_SORTED)
+    race = bench.RowsRace(peers.NORMAL, (8, 300), weighted)
+    rows = pd.DataFrame(race.rows(4, repeats=1)).set_index("peer")
+    assert set(rows.reset_index()) == set(TABLES["bench"].columns)
+    assert (rows["n_weights"] == 2400).all()
+    assert rows.loc[peers.OPTIMAL, "relative_inertia"] == 1
+    assert 1 <= rows.loc[peers.OURS, "relative_inertia"] < 1.2
+    assert rows.loc[peers.FLASH, "relative_inertia"] > 2
+
+
+def test_a_short_call_is_timed_by_the_mean_of_many():
+    calls = []
+    _, seconds, _ = bench.measured(lambda: (calls.append(0), time.sleep(0.001)))
+    assert len(calls) > 5
+    assert 0.001 <= seconds < bench.SHORT
 
 
 def test_ratios_are_of_two_calls_in_turn():
@@ -111,7 +135,7 @@ def test_ratios_are_of_two_calls_in_turn():
 
 
 def test_gaps():
-    rows = pd.DataFrame(bench.gap_rows({"small": bench.heavy_tailed(20_000)}, [2, 16]))
+    rows = pd.DataFrame(bench.gap_rows({"small": peers.heavy_tailed(20_000)}, [2, 16]))
     assert set(rows) == set(TABLES["gaps"].columns)
     assert (rows["bound"] <= rows["inertia"]).all()
     np.testing.assert_allclose(rows["gap"], rows["inertia"] / rows["bound"] - 1)
@@ -119,8 +143,8 @@ def test_gaps():
 
 
 def test_heavy_tailed_is_the_same_every_time():
-    first = bench.heavy_tailed(1000)
-    np.testing.assert_array_equal(first, bench.heavy_tailed(1000))
+    first = peers.heavy_tailed(1000)
+    np.testing.assert_array_equal(first, peers.heavy_tailed(1000))
     assert first.dtype == np.float32
     assert np.abs(first).max() > 6 * np.quantile(np.abs(first), 0.68)
 
@@ -135,12 +159,13 @@ def test_races_are_of_every_array_and_number_of_centers(monkeypatch):
 
     monkeypatch.setattr(bench, "Race", Raced)
     arrays = bench.arrays_of(None, 50)
-    assert bench.race_rows(arrays, [bench.HEAVY_TAILED], ["copy"], [2, 4], 3) == [2, 4]
-    assert bench.growth_rows([10, 20], ["copy"], 16, 3) == [16, 16]
+    assert bench.race_rows(arrays, [peers.HEAVY_TAILED], ["copy"], [2, 4], 3) == [2, 4]
+    assert bench.growth_rows([10, 20], ["copy"], [4, 16], 3) == [4, 4, 16]
     assert raced == [
         ("heavy-tailed", 50, 2, 3),
         ("heavy-tailed", 50, 4, 3),
-        ("heavy-tailed, growth", 10, 16, 3),
+        ("heavy-tailed, growth", 10, 4, 3),
+        ("heavy-tailed, growth", 20, 4, 3),
         ("heavy-tailed, growth", 20, 16, 3),
     ]
 
