@@ -8,11 +8,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .clustering import Clustering, Prepared, cluster
+    from .clustering import Prepared, cluster
     from .compression.compressing import CompressedLayer, CompressedModel, compress
     from .config import SharingConfig
     from .initialization import INITIALIZATIONS
-    from .rows import RowClustering, cluster_rows
+    from .result import Clustering, RowClustering
+    from .rows import cluster_rows
     from .sharing import SharedLayer, SharedModel, plain_weights, share_weights
 
 __all__ = [
@@ -34,11 +35,12 @@ __all__ = [
 
 # The same names once more, since Python does not run what is for type checkers.
 _NAMES = {
-    "clustering": ("Clustering", "Prepared", "cluster"),
+    "clustering": ("Prepared", "cluster"),
     "compression.compressing": ("CompressedLayer", "CompressedModel", "compress"),
     "config": ("SharingConfig",),
     "initialization": ("INITIALIZATIONS",),
-    "rows": ("RowClustering", "cluster_rows"),
+    "result": ("Clustering", "RowClustering"),
+    "rows": ("cluster_rows",),
     "sharing": ("SharedLayer", "SharedModel", "plain_weights", "share_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,49 +23,9 @@ from .engine import FEW, SortedWeights, threads
 from .engine.rows import Rows, cluster_sorted_rows, sorted_used
 from .engine.sorting import stable_order
 from .optimal import N_EXACT
+from .result import RowClustering
 
 PART = 1 << 18  # weights of the rows that a thread clusters at a time: what stays in its cache
-
-
-@dataclass(frozen=True, eq=False)
-class RowClustering:
-    """The result of `cluster_rows`, for r rows of n weights.
-
-    Arrays are of the kind that went in: NumPy arrays, or torch tensors on the weights' device.
-
-    Attributes
-    ----------
-    centers : float64, shape (r, n_clusters)
-        Each row ascending; unused centers repeat another.
-    labels : uint8 or uint16, shape (r, n)
-        Index of each weight's center in its row.
-    counts : int64, shape (r, n_clusters)
-        Number of weights of each center.
-    inertia : float64, shape (r,)
-    n_iter : int64, shape (r,)
-    converged : bool, shape (r,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import lib
-    >>> lib.cluster_rows(np.array([[0.0, 1.0, 9.0], [5.0, 5.0, 7.0]]), 2)
-    RowClustering(2 rows, 2 centers each, inertia=0.5)
-    """
-
-    centers: Array
-    labels: Array
-    counts: Array
-    inertia: Array
-    n_iter: Array
-    converged: Array
-
-    def __repr__(self) -> str:
-        rows, n_clusters = self.centers.shape
-        return (
-            f"RowClustering({rows} rows, {n_clusters} centers each, "
-            f"inertia={float(self.inertia.sum()):.6g})"
-        )
 
 
 def cluster_rows(

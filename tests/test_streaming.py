@@ -92,7 +92,7 @@ def test_twice_the_largest_tensor_is_memory_enough(tmp_path, dtype):
         import resource
         import numpy as np
         import lib
-        from lib.checkpoints import cluster_file
+        from lib.streaming import cluster_file
 
         lib.cluster(np.random.normal(size=2_000_000).astype("float32"), 16)
         with open("/proc/self/status") as file:
