@@ -127,7 +127,7 @@ class Prepared:
         self.weights = weights
         self.ordered = ordered(weights, sample_weight)
         self._unranked = None  # positions of weights of sample weight 0: they have labels, no rank
-        if len(self.ordered) < self.ordered.n_labels:
+        if sample_weight is not None and len(self.ordered) < self.ordered.n_labels:
             self._unranked = np.flatnonzero(host_array(sample_weight) == 0)
 
     def cluster(
@@ -160,7 +160,6 @@ class Prepared:
         if labels or self._unranked is not None:
             found = label(self.ordered, path.centers)
         if self._unranked is not None:
-            assert found is not None  # by the condition above
             theirs = host_array(found)[self._unranked]
             counts = counts + np.bincount(theirs, minlength=n_clusters)
         return Clustering(
