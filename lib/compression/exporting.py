@@ -37,10 +37,10 @@ def exportable(model: nn.Module) -> dict[str, ParametrizationList]:
     ValueError
         If no layer shares weights, or a layer has several codebooks or more than 256 centers.
     """
-    found = shared_parameters(model)
-    shared = {names[0]: found[names[0]] for names in names_of(model)}
-    for name, found in shared.items():
-        if found[0].channels is not None or found[0].n_clusters > MOST_CENTERS:
+    parameters = shared_parameters(model)
+    shared = {names[0]: parameters[names[0]] for names in names_of(model)}
+    for name, (parametrization, *_) in shared.items():
+        if parametrization.channels is not None or parametrization.n_clusters > MOST_CENTERS:
             raise ValueError(
                 f"{name}: exports need one codebook of at most {MOST_CENTERS} centers a layer."
             )
