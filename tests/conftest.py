@@ -7,6 +7,7 @@ import shutil
 
 import matplotlib as mpl
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import sync_playwright
 
@@ -31,6 +32,8 @@ def pytest_configure(config):
     settings.load_profile("ours")
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = 0 if os.environ.get("CI") else random.randrange(2**32)
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)  # several workers share the cores
 
 
 def pytest_report_header(config):
