@@ -156,7 +156,7 @@ def _assign(tables, sample_weight, centers, old, cells, sums, next_cells, next_s
         start, stop = next_cells[j, 0], next_cells[j + 1, 0]
         if start != cells[j, 0] or stop != cells[j + 1, 0]:
             moved = True
-            next_sums[j] = range_sum(
+            next_sums[j, 0], next_sums[j, 1], next_sums[j, 2] = range_sum(
                 tables, sample_weight, start, stop, next_cells[j, 1], next_cells[j + 1, 1]
             )
         else:

@@ -370,7 +370,9 @@ def member_sums(members, sample_weight):
     sums = np.zeros((len(members) // STRIDE, 3))
     for s in range(len(sums)):
         start = s * STRIDE
-        sums[s] = sum_weights(members, sample_weight, 0.0, start, start + STRIDE)
+        sums[s, 0], sums[s, 1], sums[s, 2] = sum_weights(
+            members, sample_weight, 0.0, start, start + STRIDE
+        )
     return sums
 
 
@@ -379,7 +381,9 @@ def sum_blocks(weights, sample_weight, origin, start, stop, tree):
     """Write the sums of the blocks from `start` to `stop` into the last nodes of a tree."""
     for b in range(start, stop):
         end = min((b + 1) * BLOCK, len(weights))
-        tree[(len(tree) >> 1) + b] = sum_weights(weights, sample_weight, origin, b * BLOCK, end)
+        sums = sum_weights(weights, sample_weight, origin, b * BLOCK, end)
+        node = (len(tree) >> 1) + b
+        tree[node, 0], tree[node, 1], tree[node, 2] = sums
 
 
 @kernel
@@ -434,7 +438,7 @@ def range_sums(tables, sample_weight, starts, stops):
     for j in range(len(starts)):
         start, stop = starts[j], stops[j]
         places = place_of(tables, start), place_of(tables, stop)
-        sums[j] = range_sum(tables, sample_weight, start, stop, *places)
+        sums[j, 0], sums[j, 1], sums[j, 2] = range_sum(tables, sample_weight, start, stop, *places)
     return sums
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from ...tables import by_default
-from ..bench import COPY, OPTIMAL
-from ..bench import OURS as OUR_PEER
 from ..claims import BASELINES, OURS
+from ..peers import COPY, OPTIMAL
+from ..peers import OURS as OUR_PEER
 from ..speed import textbook_seconds
 from ..words import beside, bits_of, bullets, listed, span
 
