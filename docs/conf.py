@@ -96,3 +96,7 @@ def setup(app):
     app.connect("builder-inited", collect_results)
     app.connect("autodoc-skip-member", skip_fields)
     app.add_html_math_renderer("mathml", (write_formula, None), (write_equation, None))
+
+
+# Attributes of several records have one name; prose links none of them.
+suppress_warnings = ["ref.python"]

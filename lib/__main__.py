@@ -194,7 +194,8 @@ def _by_k_means(options, model):
 
 def _by_images(options, model):
     """The model compressed by images; prints the table by layer, and what was lost on them."""
-    from . import compression, evaluation
+    from . import evaluation
+    from .compression.compressing import compress
 
     target = {name: getattr(options, name) for name in ("bits", "ratio", "max_loss")}
     if all(value is None for value in target.values()):
@@ -203,7 +204,7 @@ def _by_images(options, model):
     if options.max_loss is not None:
         target["evaluate"] = lambda network: 100 * _share(evaluation.count_right(network, batches))
     inputs = [batch[0] for batch in batches]
-    made = compression.compress(model, inputs, layers=options.layers, progress=True, **target)
+    made = compress(model, inputs, layers=options.layers, progress=True, **target)
     print(made.report())
     judged = [(inputs, model(inputs).argmax(1)) for inputs in inputs]
     for text, labelled in (("same top-1 as before", judged), ("top-1", batches)):

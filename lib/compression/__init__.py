@@ -1,7 +1,6 @@
 """From shared weights to small files: cells, calibration, retraining, allocation, file formats."""
 
 from .allocation import frontier, offers
-from .compressing import CompressedLayer, CompressedModel, compress
 from .coreml import audit_coreml, export_coreml
 from .correction import compensate, correct, fisher, input_moments
 from .entropy import entropy_constrained_cells, uniform_cells
@@ -11,14 +10,11 @@ from .pruning import pruned_cells
 from .retraining import install_cells, train_centers, train_plain, train_through
 
 __all__ = [
-    "CompressedLayer",
-    "CompressedModel",
     "FileError",
     "about",
     "audit",
     "audit_coreml",
     "compensate",
-    "compress",
     "correct",
     "describe",
     "entropy_constrained_cells",

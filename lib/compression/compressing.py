@@ -59,6 +59,15 @@ class CompressedLayer:
         Times that labels were chosen, between fits of centers and code lengths.
     tied : tuple of str
         Further names of its weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+    >>> small = lib.compress(model, [torch.randn(32, 64)], bits=2)
+    >>> [layer.name for layer in small.layers]
+    ['0', '1']
     """
 
     name: str
@@ -104,6 +113,15 @@ class CompressedModel:
     seconds : float
     n_passes : int
         Multipliers that were tried.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+    >>> small = lib.compress(model, [torch.randn(32, 64)], bits=2)
+    >>> [layer.name for layer in small.layers]
+    ['0', '1']
     """
 
     model: torch.nn.Module
@@ -241,6 +259,15 @@ def compress(
     pass that only looks and usually two or three that compress. Memory: the activations that two
     forward passes of all inputs hold at once, and three times the second moments of one layer,
     which are of 16,384 columns, 1 GB, at most.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import lib
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+    >>> small = lib.compress(model, [torch.randn(32, 64)], bits=2)
+    >>> [layer.name for layer in small.layers]
+    ['0', '1']
     """
     start = time.perf_counter()
     target = _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier)

@@ -156,7 +156,9 @@ def _correct_layer(layer, ours, theirs):
     return apply
 
 
-def least_squares(ours, theirs):
+def least_squares(
+    ours: Iterable[torch.Tensor], theirs: Iterable[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Slope of theirs over ours by channel, both means, and our variance.
 
     Parameters

@@ -80,10 +80,10 @@ def entropy_constrained_cells(
     multiplier : float
         Squared error that a bit is worth; at least 0. At many bits a uniform quantizer of step s
         has the slope s ** 2 * log(2) / 6.
-    cell_bits : float
+    cell_bits : float, default 0.0
         What each cell costs besides: its center and its count in a file. It is counted where the
         number of cells is chosen.
-    n_bins : int
+    n_bins : int, default 4096
         Of the shortest path.
 
     Returns
