@@ -158,7 +158,7 @@ def _correct_layer(layer, ours, theirs):
 
 def least_squares(
     ours: Iterable[torch.Tensor], theirs: Iterable[torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Slope of theirs over ours by channel, both means, and our variance.
 
     Parameters
@@ -169,7 +169,9 @@ def least_squares(
     -------
     tuple of four float64 tensors of shape (channels,)
     """
-    n, sums, origin = 0, 0.0, None
+    n = 0
+    sums: Any = 0.0
+    origin: Any = None
     for x, y in zip(ours, theirs, strict=True):
         if origin is None:  # sums about a mean keep their digits in float32
             origin = torch.stack([x.mean(1), y.mean(1)])[..., None]
