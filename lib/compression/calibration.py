@@ -103,7 +103,7 @@ def survey(model, batches, names=None, *, loss=None, seed=0, progress=iter):
     -------
     Survey
     """
-    uses, left = _uses(model, batches[0], names)
+    uses, left = uses_of(model, batches[0], names)
     if not uses:
         return Survey(uses, left, 0.0, False)
     generator = torch.Generator().manual_seed(seed)
@@ -125,7 +125,7 @@ def most_inputs(call):
     return max(LEAST_INPUTS, INPUTS_A_COLUMN * columns)
 
 
-def _uses(model, batch, names):
+def uses_of(model, batch, names=None):
     """Uses of the weights in one batch, and the reasons of those that stay exact."""
     weights, uses, left, readers = weights_of(model), {}, {}, _Readers()
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -5,6 +5,7 @@ weight is found wherever it is used: in a layer, in the projections of an attent
 at once, or in a function of someone's own. The model itself is not touched.
 """
 
+import contextlib
 import inspect
 from dataclasses import dataclass
 
@@ -91,6 +92,22 @@ class Call:
     def channels(self, values):
         """Values of the channels, to be broadcast over the outputs."""
         return values.view(-1, *[1] * self.spatial)
+
+    def moved(self, outputs, slope, shift):
+        """Outputs whose channels got a factor and a shift."""
+        slope, shift = (self.channels(values).to(outputs) for values in (slope, shift))
+        return torch.addcmul(shift, outputs, slope)
+
+    @property
+    def has_factors(self):
+        """Whether the weight has an axis of output channels: not if transposed and in groups."""
+        return not (self.is_transposed and self.groups > 1)
+
+    def factors(self, values):
+        """Factors of the channels, to be broadcast over the weight."""
+        axis = int(self.is_transposed or self.is_embedding)
+        n = self.arguments["weight"].dim()
+        return values.view([-1 if i == axis else 1 for i in range(n)])
 
 
 class Uses(TorchFunctionMode):
@@ -197,6 +214,41 @@ def weights_of(model):
     }
 
 
+def weight_names(model, layers):
+    """Names of weights, of the names of modules or of parameters; of tied ones the first.
+
+    Raises
+    ------
+    ValueError
+        For a name that the model does not have.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    first = {}
+    for name, parameter in parameters.items():
+        first.setdefault(id(parameter), name)
+    found = [name if name in parameters else f"{name}.weight".lstrip(".") for name in layers]
+    if unknown := [name for name in found if name not in parameters]:
+        known = [name for name, p in parameters.items() if p.dim() > 1]
+        raise ValueError(f"the model has no weights {unknown}: choose from {known}.")
+    return [first[id(parameters[name])] for name in found]
+
+
+@contextlib.contextmanager
+def evaluating(*models):
+    """Evaluation mode without the fused attention, which hides its weights; both put back."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, training in modes:
+            module.training = training
+
+
 def called(model, batch):
     """The model's outputs of one batch: a tensor, a dictionary or a tuple of arguments."""
     if isinstance(batch, dict):
@@ -212,6 +264,24 @@ def n_inputs(batch):
     if first is None or first.dim() == 0:
         raise ValueError(f"a batch is a {type(batch).__name__} without a tensor of inputs.")
     return len(first)
+
+
+def split(batch):
+    """The inputs of a batch one by one, each a batch of its own.
+
+    What has no axis of inputs, as a number or a tensor of another length, goes with each.
+    """
+    n = n_inputs(batch)
+
+    def part(value, i):
+        if isinstance(value, dict):
+            return {key: part(inner, i) for key, inner in value.items()}
+        if isinstance(value, (tuple, list)):
+            return type(value)(part(inner, i) for inner in value)
+        is_split = isinstance(value, torch.Tensor) and value.dim() and len(value) == n
+        return value[i : i + 1] if is_split else value
+
+    return (part(batch, i) for i in range(n))
 
 
 def floats(outputs):

@@ -1,6 +1,5 @@
 """One call from a model and a few hundred inputs to a small model."""
 
-import contextlib
 import copy
 import dataclasses
 import math
@@ -15,9 +14,9 @@ from ..codebook import SharedWeight
 from ..sharing import install
 from ..text import Columns, text_table
 from .calibration import survey
-from .calls import called, floats, n_inputs, weights_of
-from .layer import broadcast, bytes_of, compress_layer, correct_layer, rate_curve
-from .lockstep import walks
+from .calls import called, evaluating, floats, n_inputs, weight_names, weights_of
+from .layer import bytes_of, compress_layer, correct_layer, rate_curve
+from .lockstep import stops, walks
 
 COLUMNS: Columns = {  # of a report
     "name": str,
@@ -271,7 +270,7 @@ def compress(
     """
     start = time.perf_counter()
     target = _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier)
-    with _evaluating(model):
+    with evaluating(model):
         plan = _plan(model, batches, layers, loss, seed, progress)
         if target == "multiplier":
             found = _pass(plan, multiplier)
@@ -349,46 +348,18 @@ class _Plan:
         return tqdm(desc=text, total=len(self.parameters), disable=not self.progress)
 
 
-@contextlib.contextmanager
-def _evaluating(model):
-    """Evaluation mode without the fused attention, which hides its weights; both put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    model.eval()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, training in modes:
-            module.training = training
-
-
 def _plan(model, batches, layers, loss, seed, progress):
     batches = _rebatched(list(batches))
 
     def bar(batches):
         return tqdm(batches, desc="surveying", disable=not progress)
 
-    names = None if layers is None else _names(model, layers)
+    names = None if layers is None else set(weight_names(model, layers))
     found = survey(model, batches, names, loss=loss, seed=seed, progress=bar)
     if not found.uses:
         reasons = "; ".join(f"{name}: {why}" for name, why in found.left.items())
         raise ValueError(f"nothing can be compressed. {reasons or 'The model has no weights.'}")
     return _Plan(model, batches, found, seed, progress)
-
-
-def _names(model, layers):
-    """Names of weights, of modules' names or their own; of tied ones the first."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    first = {}
-    for name, parameter in parameters.items():
-        first.setdefault(id(parameter), name)
-    found = [name if name in parameters else f"{name}.weight".lstrip(".") for name in layers]
-    if unknown := [name for name in found if name not in parameters]:
-        known = [name for name, p in parameters.items() if p.dim() > 1]
-        raise ValueError(f"the model has no weights {unknown}: choose from {known}.")
-    return {first[id(parameters[name])] for name in found}
 
 
 @dataclass(eq=False)
@@ -513,9 +484,8 @@ def _pass(plan, multiplier, settled=()):
     both = walks(plan.model, plan.batches * 2, plan.weights)
     with both as begun, plan.bar("compressing") as bar:
         ours, theirs = begun[:n], begun[n:]
-        while waiting := [walk for walk in begun if walk.call is not None]:
-            name = waiting[0].call.name
-            _step(plan, found, name, ours, theirs)
+        for name, here, exact in stops(ours, theirs):
+            _step(plan, found, name, here, exact)
             bar.update(len(found.layers) - bar.n)
         pairs = zip(ours, theirs, strict=True)
         error = sum(_squared_error(a.outputs, b.outputs) for a, b in pairs)
@@ -524,47 +494,30 @@ def _pass(plan, multiplier, settled=()):
 
 
 @torch.no_grad()
-def _step(plan, found, name, ours, theirs):
-    """Compress the layer that passes wait at, unless it is, and let them go on.
-
-    Where the way through a model depends on its inputs, a pass may go on without its float one.
-    """
+def _step(plan, found, name, here, exact):
+    """Compress the layer that passes wait at, unless it is, and let them go on."""
+    if not here:
+        return
     use, parameter = plan.survey.uses[name], plan.parameters[name]
     price = found.settled.get(name, found.multiplier) * plan.unit
-    here = [walk for walk in ours if _waits(walk, name)]
-    exact = {walk: walk.call.output() for walk in theirs if _waits(walk, name)}
-    made = {}
-    if here and name not in found.layers:
+    if name in found.layers:
+        layer = found.layers[name]
+        weight = layer.weight(parameter, use.call)
+        made = [walk.call.output(weight, layer.bias) for walk in here]
+    else:
         calls, how = [walk.call for walk in here], {"by_channel": plan.by_channel.get(name)}
         layer = compress_layer(use, parameter, calls, price, seed=plan.seed, **how)
         found.layers[name] = layer
         weight = layer.weight(parameter, use.call)
-        made = {walk: walk.call.output(weight) for walk in here}
-        pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0] in made]
-        pairs = [(made[a], exact[b]) for a, b in pairs if b in exact]
+        made = [call.output(weight) for call in calls]
+        pairs = [pair for pair in zip(made, exact, strict=True) if pair[1] is not None]
         if pairs and use.n_calls == 1 and not use.call.is_embedding:
             bias = None if use.bias is None else plan.model.get_parameter(use.bias)
-            outputs = zip(*pairs, strict=True)
-            slope, shift = correct_layer(use, layer, *outputs, bias, price)
-            made = {walk: _moved(use.call, made[walk], slope, shift) for walk in here}
+            slope, shift = correct_layer(use, layer, *zip(*pairs, strict=True), bias, price)
+            made = [use.call.moved(outputs, slope, shift) for outputs in made]
         layer.n_bytes = bytes_of(use, layer)
-    elif here:
-        layer = found.layers[name]
-        weight = layer.weight(parameter, use.call)
-        made = {walk: walk.call.output(weight, layer.bias) for walk in here}
-    for walk in list(made):
-        walk.advance(made.pop(walk))
-    for walk in list(exact):
-        walk.advance(exact.pop(walk))
-
-
-def _waits(walk, name):
-    return walk.call is not None and walk.call.name == name
-
-
-def _moved(call, outputs, slope, shift):
-    slope, shift = (call.channels(v).to(outputs) for v in (slope, shift))
-    return torch.addcmul(shift, outputs, slope)
+    for walk in here:
+        walk.advance(made.pop(0))
 
 
 def _squared_error(ours, theirs):
@@ -638,7 +591,7 @@ def _install(model, use, layer, name):
         _into_norm(model.get_submodule(use.norm), scale, layer.shift)
         scale = None
     parameter = model.get_parameter(name)
-    scale = None if scale is None else broadcast(scale, use.call)
+    scale = None if scale is None else use.call.factors(scale)
     shared = SharedWeight(layer.labels, len(layer.centers), scale=scale)
     install(model, name, shared.to(parameter.device), torch.from_numpy(layer.centers))
 

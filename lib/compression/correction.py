@@ -1,25 +1,35 @@
 """Without retraining: a factor and a bias a channel, and what a squared error costs.
 
 The weights with the least squared error do not give the best accuracy: rounding shrinks and shifts
-what a channel computes. A few hundred images, their labels unused, tell by how much.
+what a channel computes. A few hundred inputs, their labels unused, tell by how much.
+
+All of this works on the calls that use a weight (`lib.compression.calls`), so on any model that
+`lib.compress` takes: on tokens, attentions, embeddings, and inputs that are tuples or dictionaries.
 """
 
+import contextlib
+import copy
+import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import log_softmax, unfold
-from torch.nn.utils import parametrize
+from torch.nn.functional import log_softmax
 
-from ..codebook import SharedWeight
-from ..sharing import output_axis, shared_parameters
+from ..sharing import plain_weights, shared_parameters
+from .calibration import uses_of
+from .calls import Uses, called, evaluating, split, weight_names, weights_of
+from .layout import from_matrix, inputs_of, to_matrix
+from .lockstep import stops, walks
 
 
+@torch.no_grad()
 def correct(
     model: nn.Module,
     reference: nn.Module,
-    batches: Iterable[torch.Tensor],
+    batches: Iterable[Any],
     *,
     progress: Callable = iter,
 ) -> nn.Module:
@@ -28,18 +38,19 @@ def correct(
     In the order of computation, each channel of a layer is fitted by least squares to the
     reference's: its outputs, from inputs that the corrected layers before it made, get the slope
     and the mean of what the reference computes. The factor goes into the weight's `scale`, the bias
-    into the layer's, if it has one (as bias correction of Nagel et al. 2019, with a slope).
+    into the layer's, if it has one (as bias correction of Nagel et al. 2019, with a slope). A
+    transposed convolution in groups has no axis for factors, and gets a bias alone.
 
     Parameters
     ----------
     model : nn.Module
-        With shared convolutions and linear layers, in evaluation mode.
+        With shared layers; computed in evaluation mode. On an error it is as it was.
     reference : nn.Module
-        The same before its weights were shared, in evaluation mode.
-    batches : sequence of torch.Tensor
-        Inputs.
+        The same before its weights were shared.
+    batches : iterable
+        Inputs: tensors, tuples of arguments or dictionaries of keywords.
     progress : callable, default iter
-        Wraps the parts of the model, to show how far it is.
+        Wraps the layers, to show how far it is.
 
     Returns
     -------
@@ -49,7 +60,13 @@ def correct(
     Raises
     ------
     ValueError
-        If no layer shares weights, or a layer's output has no channels.
+        If no layer shares weights, there are no inputs, or the reference is of another kind.
+
+    Warns
+    -----
+    UserWarning
+        Naming the layers that stay as they are: of a weight that is used more than once, by
+        something else than a layer, or not at all.
 
     Examples
     --------
@@ -64,96 +81,125 @@ def correct(
     >>> bool((shared(inputs) - model(inputs)).square().mean() < before)
     True
     """
-    ours, theirs = list(batches), list(batches)
-    for stage, original in progress(_pairs(model, reference)):
-        names = _in_order(stage, ours[0])
-        if names == [""]:  # the layer itself: what it computes is corrected, not computed again
-            ours, theirs = _apply(stage, ours), _apply(original, theirs)
-            fit = _correct_layer(stage, ours, theirs)
-            ours = [fit(outputs) for outputs in ours]
-            continue
-        for name in names:
-            outputs = [_outputs(m, name, b) for m, b in ((stage, ours), (original, theirs))]
-            _correct_layer(stage.get_submodule(name), *outputs)
-        ours, theirs = _apply(stage, ours), _apply(original, theirs)
+    beside = _Beside(model, reference, batches)
+    biases: dict[str, torch.Tensor] = {}
+    scales: dict[str, torch.Tensor] = {}
+    with beside.stops() as found:
+        for name, ours, theirs in progress(found):
+            outputs = [walk.call.output() for walk in ours]
+            if name in beside.uses and name not in beside.several:
+                outputs = _corrected(beside, name, outputs, theirs, biases, scales)
+            for walk, made in zip(ours, outputs, strict=True):
+                walk.advance(made)
+    _say(beside.left | dict.fromkeys(beside.several, "used more than once"), "corrected")
+    for name, factors in scales.items():
+        shared = beside.shared[name]
+        before = 1.0 if shared.scale is None else shared.scale.double()
+        shared.scale = (before * factors.to(shared.labels.device)).half().float()
+    for name, values in biases.items():
+        model.get_parameter(name).copy_(values)
     return model
 
 
-def _pairs(model, reference):
-    """Parts of a model that shares weights, each with the reference's."""
-    shared_parameters(model)  # raises where there are none
-    return list(zip(_stages(model), _stages(reference), strict=True))
+def _corrected(beside, name, ours, theirs, biases, scales):
+    """The outputs of a layer with its channels corrected; how is noted in biases and scales."""
+    use, (near, exact) = beside.uses[name], _pairs(ours, theirs)
+    if not near:
+        return ours
+    pairs = [[use.call.by_channel(y).float() for y in side] for side in (near, exact)]
+    factors, bias = use.call.has_factors, beside.bias(use)
+    slope, shift = fitted(*pairs, factors=factors, shifts=bias is not None)
+    if factors:
+        scales[name] = use.call.factors(slope)
+    if bias is not None:
+        old = bias.detach().double()
+        biases[use.bias] = (slope * old + shift).to(bias)
+        shift = biases[use.bias].double() - slope * old  # as the model will have it
+    return [use.call.moved(y, slope, shift) for y in ours]
 
 
-def _stages(model):
-    """Modules that a model applies one after another, so that each computes once; or itself."""
-    if isinstance(model, nn.Sequential):
-        return [stage for child in model for stage in _stages(child)]
-    if _is_chain(model):
-        return _stages(
-            nn.Sequential(model.features, model.avgpool, nn.Flatten(1), model.classifier)
-        )
-    return [model]
+def _pairs(ours, theirs):
+    """Outputs that both have; where the way through a model depends on its inputs, not all."""
+    both = [(a, b) for a, b in zip(ours, theirs, strict=True) if b is not None]
+    return zip(*both, strict=True) if both else ((), ())
 
 
-def _is_chain(model):
-    """Whether it is torchvision's AlexNet or VGG; torchvision is not imported to ask."""
-    names = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(model).__mro__}
-    return not names.isdisjoint({("torchvision", "AlexNet"), ("torchvision", "VGG")})
+class _Beside:
+    """A model that shares weights, as plain weights, and the reference beside it."""
+
+    def __init__(self, model, reference, batches):
+        self.shared = {name: found[0] for name, found in shared_parameters(model).items()}
+        self.centers = {name: p.original for name, p in shared_parameters(model).items()}
+        self.plain, self.reference = plain_weights(copy.deepcopy(model)), reference
+        self.batches = list(batches)
+        if not self.batches:
+            raise ValueError("no batches: give a few hundred inputs.")
+        ours, theirs = (dict(m.named_parameters()) for m in (self.plain, reference))
+        if wrong := [n for n in self.shared if n in ours and _differ(ours[n], theirs.get(n))]:
+            raise ValueError(f"the reference has no weights like {wrong}: give the model before.")
+        self.weights = [
+            {id(weights[name]): name for name in self.shared if name in weights}
+            for weights in (ours, theirs)
+        ]
+        with evaluating(self.plain):
+            uses, left = uses_of(self.plain, self.batches[0], self.shared)
+        self.uses = uses
+        self.several = [name for name, use in uses.items() if use.n_calls > 1]
+        self.left = {name: reason for name, reason in left.items() if name in self.shared}
+
+    def bias(self, use):
+        """The bias of a layer, if it has one of its own."""
+        return None if use.bias is None else self.plain.get_parameter(use.bias)
+
+    @contextlib.contextmanager
+    def stops(self):
+        """Wherever the passes of both wait, as `lockstep.stops`."""
+        models = self.plain, self.reference
+        with (
+            evaluating(*models),
+            walks(models[0], self.batches, self.weights[0]) as ours,
+            walks(models[1], self.batches, self.weights[1]) as theirs,
+        ):
+            yield stops(ours, theirs)
 
 
-@torch.no_grad()
-def _apply(stage, batches):
-    with parametrize.cached():
-        return [stage(batch) for batch in batches]
+def _differ(ours, theirs):
+    return theirs is None or ours.shape != theirs.shape
 
 
-@torch.no_grad()
-def _in_order(stage, batch):
-    """Names of a stage's shared layers, in the order in which they compute."""
-    order = []
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: order.append(name))
-        for name, module in stage.named_modules()
-        if _shared(module) is not None
-    ]
-    try:
-        stage(batch[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(dict.fromkeys(order))
+def _say(left, done):
+    """Warn of what was left as it was."""
+    if left:
+        reasons = "; ".join(f"{name}, {reason}" for name, reason in left.items())
+        warnings.warn(f"not {done}: {reasons}.", stacklevel=3)
 
 
-def _shared(layer):
-    """The parametrization of a layer's weight, if it shares weights."""
-    found = getattr(layer, "parametrizations", {})
-    if "weight" in found and isinstance(found["weight"][0], SharedWeight):
-        return found["weight"][0]
-    return None
+def fitted(
+    ours: Sequence[torch.Tensor],
+    theirs: Sequence[torch.Tensor],
+    *,
+    factors: bool = True,
+    shifts: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The factor and shift of each channel that bring ours nearest to theirs.
 
+    Parameters
+    ----------
+    ours, theirs : sequence of float32 tensors of shape (channels, n)
+    factors, shifts : bool, default True
+        What a channel can have; ones and zeros in the place of the others.
 
-@torch.no_grad()
-def _correct_layer(layer, ours, theirs):
-    """Fit a layer's outputs to the reference's; returns what that makes of the outputs."""
-    axis = output_axis(layer)
-    slope, mean, target, _ = least_squares(map(_by_channel, ours), map(_by_channel, theirs))
-    # In half precision, as the file keeps it: a factor needs no more digits.
-    slope = slope.half().double()
-    shared = _shared(layer)
-    factor = slope.float().view([-1 if i == axis else 1 for i in range(shared.labels.dim())])
-    shared.scale = factor if shared.scale is None else (shared.scale * factor).half().float()
-    if layer.bias is None:
-        target = slope * mean
-    else:
-        layer.bias.copy_(target - slope * (mean - layer.bias.double()))
-
-    def apply(outputs):
-        shape = [1, -1] + [1] * (outputs.dim() - 2)
-        shift = (target - slope * mean).to(outputs.dtype).view(shape)
-        return torch.addcmul(shift, outputs, slope.to(outputs.dtype).view(shape))
-
-    return apply
+    Returns
+    -------
+    tuple of two float64 tensors of shape (channels,)
+        The factors are exact in half precision, as the file keeps them.
+    """
+    slope, mean, target, variance = least_squares(ours, theirs)
+    if not shifts:  # the line through the origin
+        square = variance + mean**2
+        slope = torch.where(square > 0, (slope * variance + mean * target) / square, 1.0)
+    slope = slope.half().double() if factors else torch.ones_like(slope)
+    return slope, target - slope * mean if shifts else torch.zeros_like(slope)
 
 
 def least_squares(
@@ -189,59 +235,31 @@ def least_squares(
     )
 
 
-@torch.no_grad()
-def _outputs(model, name, batches):
-    """What one layer computes from each batch."""
-    with parametrize.cached():
-        return [_reached(model, name, batch)[1] for batch in batches]
-
-
-class _Reached(Exception):
-    """The layer that was asked for has computed; the rest need not."""
-
-
-def _reached(model, name, batch):
-    """Input and output of one layer."""
-    found = []
-
-    def stop(layer, inputs, output):
-        found.extend([inputs[0], output])
-        raise _Reached
-
-    hook = model.get_submodule(name).register_forward_hook(stop)
-    try:
-        model(batch)
-    except _Reached:
-        return found
-    finally:
-        hook.remove()
-    raise ValueError(f"layer {name!r} computes nothing in the model's forward pass.")
-
-
-def _by_channel(outputs):
-    """(n, channels, ...) as (channels, everything else)."""
-    if outputs.dim() < 2:
-        raise ValueError(f"outputs of shape {tuple(outputs.shape)} have no channels.")
-    return outputs.transpose(0, 1).flatten(1)
-
-
 def input_moments(
-    model: nn.Module, layers: Sequence[str], batches: Iterable[torch.Tensor]
+    model: nn.Module, layers: Sequence[str], batches: Iterable[Any]
 ) -> dict[str, torch.Tensor]:
     """Mean square of the input that each weight multiplies: its share of the output's error.
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode.
+        Computed in evaluation mode.
     layers : sequence of str
-        Names of Linear and Conv2d modules.
-    batches : sequence of torch.Tensor
+        Names of modules, or of their weights, such as "attention.in_proj_weight".
+    batches : iterable
+        Inputs: tensors, tuples of arguments or dictionaries of keywords.
 
     Returns
     -------
     dict of str to float32 tensor of the weight's shape
-        For `sample_weight`; equal for all output channels.
+        For `sample_weight`; equal for all output channels. A row of an embedding has the share of
+        inputs that read it.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, one that the inputs do not reach, or whose weight is used otherwise
+        than by a layer.
 
     Examples
     --------
@@ -251,38 +269,45 @@ def input_moments(
     >>> input_moments(model, ["0"], [torch.tensor([[1.0, 0.0], [3.0, 0.0]])])
     {'0': tensor([[5., 0.]])}
     """
-    sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
-    counts, hooks = dict.fromkeys(layers, 0), []
+    names = dict(zip(layers, weight_names(model, layers), strict=True))
+    sums: dict[str, Any] = dict.fromkeys(names.values(), 0.0)
+    counts, others = dict.fromkeys(names.values(), 0), {}
 
-    def add(name, layer, inputs):
-        columns = _columns(layer, inputs[0].detach())
-        sums[name] = sums[name] + columns.double().square().sum(0)
-        counts[name] += len(columns)
+    def answer(call):
+        if call.name in sums:
+            found, n = _squares(call)
+            sums[call.name] = sums[call.name] + found
+            counts[call.name] += n
+        return call.output()
 
-    for name in layers:
-        layer = model.get_submodule(name)
-        hooks.append(
-            layer.register_forward_pre_hook(lambda m, inputs, name=name: add(name, m, inputs))
-        )
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    moments = {}
-    for name in layers:
-        weight: Any = model.get_submodule(name).weight
-        mean = (sums[name] / counts[name]).float()
-        moments[name] = mean.view(1, *weight.shape[1:]).expand(weight.shape)
-    return moments
+    with torch.no_grad(), evaluating(model), Uses(weights_of(model), answer, others.setdefault):
+        for batch in batches:
+            called(model, batch)
+    for layer, name in names.items():
+        if name in others or not counts[name]:
+            reason = f"used by {others[name]}" if name in others else "reached by no input"
+            raise ValueError(f"layer {layer!r} has no moments: its weight is {reason}.")
+    return {layer: (sums[name] / counts[name]).float() for layer, name in names.items()}
 
 
+def _squares(call):
+    """Sum of the squares that each weight of a call multiplies, and the number of its outputs."""
+    weight = call.arguments["weight"]
+    if call.is_embedding:
+        words = call.input.flatten()
+        found = torch.bincount(words, minlength=len(weight)).double()
+        return found[:, None].expand(weight.shape), len(words)
+    inputs = inputs_of(call, math.inf)
+    matrix = to_matrix(weight, call)
+    squares = inputs.double().square().sum(1)[:, None].expand(matrix.shape)
+    return from_matrix(squares, weight.shape, call).to(weight.device), inputs.shape[1]
+
+
+@torch.no_grad()
 def compensate(
     model: nn.Module,
     reference: nn.Module,
-    batches: Iterable[torch.Tensor],
+    batches: Iterable[Any],
     *,
     damping: float = 0.01,
     progress: Callable = iter,
@@ -291,26 +316,39 @@ def compensate(
 
     Column by column of a layer's weight matrix, each weight gets its nearest center and the columns
     that follow take over its error, as the inputs' correlations tell (GPTQ, Frantar et al. 2023,
-    algorithm 1; OBQ before it). The codebooks stay as they are.
+    algorithm 1; OBQ before it). The codebooks stay as they are. A weight that several layers share
+    is chosen once, by the inputs that all of them have in the reference.
 
     Parameters
     ----------
     model : nn.Module
-        With shared linear layers and ungrouped 2-d convolutions, of one codebook each, without
-        factors; in evaluation mode.
+        With shared layers of one codebook each, without factors; computed in evaluation mode. On an
+        error it is as it was.
     reference : nn.Module
-        The same with the weights before, in evaluation mode.
-    batches : sequence of torch.Tensor
-        Inputs.
+        The same with the weights before.
+    batches : iterable
+        Inputs: tensors, tuples of arguments or dictionaries of keywords.
     damping : float, default 0.01
         Added to the diagonal of the inputs' second moments, in units of its mean.
     progress : callable, default iter
-        Wraps the parts of the model, to show how far it is.
+        Wraps the layers, to show how far it is.
 
     Returns
     -------
     nn.Module
         The model.
+
+    Raises
+    ------
+    ValueError
+        If no layer shares weights, a layer has factors or several codebooks, there are no inputs,
+        or the reference is of another kind.
+
+    Warns
+    -----
+    UserWarning
+        Naming the layers that stay as they are: embeddings, whose errors nothing makes up for, and
+        weights that are used by something else than a layer, or not at all.
 
     Examples
     --------
@@ -325,25 +363,62 @@ def compensate(
     >>> bool((shared(inputs) - model(inputs)).square().mean() < before)
     True
     """
-    inputs = list(batches)
-    for stage, original in progress(_pairs(model, reference)):
-        for name in _in_order(stage, inputs[0]):
-            layer, shared = stage.get_submodule(name), _shared(stage.get_submodule(name))
-            if shared.scale is not None or shared.channels is not None:
-                raise ValueError(
-                    f"{name or 'layer'}: compensate before correct, with one codebook."
-                )
-            moments: Any = 0.0
-            with torch.no_grad(), parametrize.cached():
-                for batch in inputs:
-                    columns = _columns(layer, _reached(stage, name, batch)[0])
-                    moments = moments + columns.T @ columns
-            weight = original.get_submodule(name).weight.detach().flatten(1)
-            centers = layer.parametrizations.weight.original.detach()
-            labels = compensated_labels(weight, moments, centers, damping)
-            shared.labels.copy_(labels.view_as(shared.labels))
-        inputs = _apply(stage, inputs)
+    beside = _Beside(model, reference, batches)
+    for name, shared in beside.shared.items():
+        if shared.scale is not None or shared.channels is not None:
+            raise ValueError(f"{name}: compensate before correct, with one codebook.")
+    embeddings = [name for name, use in beside.uses.items() if use.call.is_embedding]
+    moments, chosen = _moments_of_several(beside), {}
+    with beside.stops() as found:
+        for name, ours, _ in progress(found):
+            if ours and name not in chosen and name not in embeddings:
+                known = moments[name] if name in moments else sum(map(_moments_at, ours))
+                chosen[name] = _compensated(beside, name, known, damping)
+            for walk in ours:
+                walk.advance(walk.call.output(chosen[name][1] if name in chosen else None))
+    _say(beside.left | dict.fromkeys(embeddings, "an embedding"), "compensated")
+    for name, (labels, _) in chosen.items():
+        beside.shared[name].labels.copy_(labels)
     return model
+
+
+def _moments_of_several(beside):
+    """Moments of the reference's inputs, of weights that are used more than once."""
+    sums: dict[str, Any] = dict.fromkeys(beside.several, 0.0)
+    if not sums:
+        return sums
+
+    def answer(call):
+        if call.name in sums and not call.is_embedding:
+            sums[call.name] = sums[call.name] + _moments(call)
+        return call.output()
+
+    with evaluating(beside.reference), Uses(beside.weights[1], answer):
+        for batch in beside.batches:
+            called(beside.reference, batch)
+    return sums
+
+
+def _moments_at(walk):
+    return _moments(walk.call)
+
+
+def _moments(call):
+    """Sums of products of a call's inputs; (groups, columns, columns)."""
+    inputs = inputs_of(call, math.inf)
+    return inputs.transpose(1, 2) @ inputs
+
+
+def _compensated(beside, name, moments, damping):
+    """New labels of a weight, and the weight that they make."""
+    call, weight = beside.uses[name].call, beside.reference.get_parameter(name).detach()
+    centers = beside.centers[name].detach()
+    matrices = to_matrix(weight.float().cpu(), call)
+    pairs = zip(matrices, moments, strict=True)
+    low = centers.float().cpu()
+    labels = torch.stack([compensated_labels(rows, own, low, damping) for rows, own in pairs])
+    labels = from_matrix(labels, weight.shape, call).to(centers.device)
+    return labels, centers[labels]
 
 
 @torch.no_grad()
@@ -391,36 +466,31 @@ def compensated_labels(
     return labels
 
 
-def _columns(layer, inputs):
-    """Inputs of a layer, one row for each that its weight is applied to; (rows, in)."""
-    if isinstance(layer, nn.Linear):
-        return inputs.flatten(0, -2)
-    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or isinstance(layer.padding, str):
-        raise ValueError(f"{type(layer).__name__} is not supported: Linear and ungrouped Conv2d.")
-    patches = unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    return patches.transpose(1, 2).flatten(0, 1)
-
-
 def fisher(
     model: nn.Module,
     layers: Sequence[str],
-    batches: Iterable[torch.Tensor],
+    batches: Iterable[Any],
     *,
+    loss: Callable[[Any], torch.Tensor] | None = None,
     seed: int = 0,
     progress: Callable = iter,
 ) -> dict[str, torch.Tensor]:
     """Diagonal Fisher information: the mean squared gradient of each weight's log-likelihood.
 
     Classes are drawn from what the model predicts, so that labels are not needed (Kunstner, Hennig
-    and Balles 2019 on why drawn ones); one image at a time, since squares of sums are not sums of
+    and Balles 2019 on why drawn ones); one input at a time, since squares of sums are not sums of
     squares.
 
     Parameters
     ----------
     model : nn.Module
-        That returns class scores of shape (n, classes), in evaluation mode.
+        In evaluation mode. Returns class scores of shape (n, classes) unless there is a `loss`.
     layers : sequence of str
-    batches : sequence of torch.Tensor
+        Names of modules, or of their weights.
+    batches : iterable
+        Inputs: tensors, tuples of arguments or dictionaries of keywords.
+    loss : callable, optional
+        From the model's outputs of one input to its loss, whose squared gradients are taken.
     seed : int, default 0
         Of the classes drawn.
     progress : callable, default iter
@@ -430,6 +500,11 @@ def fisher(
     -------
     dict of str to float32 tensor of the weight's shape
         For `sample_weight`, as SqueezeLLM has it (Kim et al. 2024).
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, scores that are not one row an input, or no inputs.
 
     Examples
     --------
@@ -442,22 +517,32 @@ def fisher(
     torch.Size([8, 16])
     >>> shared = lib.share_weights(model, 4, sample_weight=importance)
     """
-    weights: list[Any] = [model.get_submodule(name).weight for name in layers]
+    weights = [model.get_parameter(name) for name in weight_names(model, layers)]
     before = [weight.requires_grad for weight in weights]
-    sums = [torch.zeros_like(weight) for weight in weights]
+    sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
     generator, n = torch.Generator().manual_seed(seed), 0
+
+    def drawn(scores):
+        if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
+            shape = list(getattr(scores, "shape", ())) or type(scores).__name__
+            raise ValueError(f"scores are {shape}, not (inputs, classes): give a loss.")
+        scores = log_softmax(scores.float(), 1)
+        likely = scores.detach().exp().cpu()
+        return scores[0, int(torch.multinomial(likely, 1, generator=generator))]
+
     for weight in weights:
         weight.requires_grad_(True)
     try:
         for batch in progress(batches):
-            for image in batch.split(1):
-                scores = log_softmax(model(image), 1)
-                drawn = torch.multinomial(scores.detach().exp().cpu(), 1, generator=generator)
-                gradients = torch.autograd.grad(scores[0, int(drawn)], weights)
+            for one in split(batch):
+                found = (drawn if loss is None else loss)(called(model, one)).sum()
+                gradients = torch.autograd.grad(found, weights, materialize_grads=True)
                 for total, gradient in zip(sums, gradients, strict=True):
-                    total.addcmul_(gradient, gradient)
+                    total.add_(gradient.float().square())
                 n += 1
     finally:
         for weight, wanted in zip(weights, before, strict=True):
             weight.requires_grad_(wanted)
+    if n == 0:
+        raise ValueError("no batches: give a few hundred inputs.")
     return {name: total / n for name, total in zip(layers, sums, strict=True)}

@@ -58,14 +58,7 @@ class Compressed:
         """The weight that these make, in the dtype and on the device of `like`."""
         centers = torch.from_numpy(self.centers).to(like)
         weight = centers[self.labels.int().to(like.device)]
-        return weight if self.scale is None else weight * broadcast(self.scale, call).to(like)
-
-
-def broadcast(scale, call):
-    """Factors of output channels, to be broadcast over a call's weight."""
-    weight = call.arguments["weight"]
-    axis = int(call.is_transposed)
-    return scale.view([-1 if i == axis else 1 for i in range(weight.dim())])
+        return weight if self.scale is None else weight * call.factors(self.scale).to(like)
 
 
 def compress_layer(use, weight, calls, multiplier, *, by_channel=None, seed=0):
@@ -241,7 +234,7 @@ def takes_scale(use):
     """Whether a layer's output channels can have factors: in the file, or in what follows."""
     if use.n_calls > 1 or use.call.is_embedding:
         return False
-    return use.norm is not None or not (use.call.is_transposed and use.call.groups > 1)
+    return use.norm is not None or use.call.has_factors
 
 
 def correct_layer(use, layer, ours, theirs, bias, multiplier):

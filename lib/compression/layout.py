@@ -30,7 +30,7 @@ def from_matrix(matrix, shape, call):
     return parts.reshape(shape).contiguous()
 
 
-def inputs_of(call, at_most, generator):
+def inputs_of(call, at_most, generator=None):
     """Inputs that the rows of a call's weight are multiplied by.
 
     Parameters
@@ -40,7 +40,7 @@ def inputs_of(call, at_most, generator):
     at_most : int
         Inputs; of more, as many are drawn with replacement. Neighbors of a convolution are much
         alike.
-    generator : torch.Generator
+    generator : torch.Generator, optional
 
     Returns
     -------

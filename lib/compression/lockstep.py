@@ -37,6 +37,10 @@ class Walk:
         self._thread.start()
         self.advance(None)
 
+    def waits(self, name):
+        """Whether it is stopped at this weight."""
+        return self.call is not None and self.call.name == name
+
     def advance(self, answer):
         """Let it go on with the output of its call, until it stops again or ends."""
         self.call, self.answer = None, answer
@@ -85,3 +89,30 @@ def walks(model, batches, weights):
     finally:
         for walk in begun:
             walk.cancel()
+
+
+def stops(ours, theirs):
+    """Wherever passes wait: the weight's name, which of ours wait there, and what theirs compute.
+
+    The consumer lets ours go on; theirs, of the float model, go on by themselves. Where the way
+    through a model depends on its inputs, one of ours may be there without its float one.
+
+    Parameters
+    ----------
+    ours, theirs : sequence of Walk
+        Of the same batches.
+
+    Yields
+    ------
+    tuple of str, list of Walk and list of torch.Tensor
+    """
+    both = [*ours, *theirs]
+    while waiting := [walk for walk in both if walk.call is not None]:
+        name = waiting[0].call.name
+        with torch.no_grad():
+            exact = {walk: walk.call.output() for walk in theirs if walk.waits(name)}
+        here = [walk for walk in ours if walk.waits(name)]
+        pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0] in here]
+        yield name, here, [exact.get(b) for _, b in pairs]
+        for walk in list(exact):
+            walk.advance(exact.pop(walk))
