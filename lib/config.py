@@ -1,18 +1,27 @@
 """Options of `share_weights`: for all layers, by type of layer and by name."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
-from .clustering import cluster
+from .clustering import check_n_clusters, cluster
+from .codebook import Channels
+from .shared import Owner, owners_of
 
 VERSION = 1  # of what `to_dict` returns
 # What a layer may be given: all that `cluster` takes, and which weights have a codebook in common.
 OPTIONS = (*[*inspect.signature(cluster).parameters][1:], "granularity", "group_size")
+
+LAYERS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS += TRANSPOSED
+GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
 
 Options = Mapping[str, Any]
 
@@ -136,6 +145,239 @@ class SharingConfig:
             )
         check_known("key", values, ("version", "options", "types", "names"))
         return cls(**{"options": {}} | {k: v for k, v in values.items() if k != "version"})
+
+
+class Selection(NamedTuple):
+    """Which weights of a model are shared, and how each is clustered.
+
+    Attributes
+    ----------
+    groups : dict of str to list of Owner
+        By name of layer, who holds its weight: itself first, then what is tied to it.
+    settings : dict of str to Settings
+        By the same names.
+    left : dict of str to str
+        By name of every other weight of two axes or more, why it stays as it is.
+    """
+
+    groups: dict[str, list[Owner]]
+    settings: dict[str, "Settings"]
+    left: dict[str, str]
+
+
+class Settings(NamedTuple):
+    """How one weight is clustered."""
+
+    n_clusters: int
+    channels: Channels | None
+    options: dict[str, Any]  # of `cluster`
+
+
+def selected(
+    model: nn.Module,
+    n_clusters: int | Mapping[str, int] | None,
+    layers: Sequence[str] | Mapping[str | type, Options | None] | None,
+    config: SharingConfig | None,
+    options: Options,
+) -> Selection:
+    """What a call of `share_weights` asks for; the parameters are its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `share_weights`.
+    """
+    config = _merged_config(model, n_clusters, layers, config, options)
+    chosen = _chosen(model, layers, config)
+    groups = _groups(model, chosen)
+    settings = _settings(model, groups, chosen, config)
+    return Selection(groups, settings, _left(model, groups, layers, config))
+
+
+def _merged_config(model, n_clusters, layers, config, options):
+    """All options of a call as one config; its names and types are the model's."""
+    config = SharingConfig({}) if config is None else config
+    if n_clusters is not None:
+        options = {"n_clusters": n_clusters, **options}
+    modules = {name: module for name, module in model.named_modules() if _has_weight(module)}
+    kinds = list(dict.fromkeys(kind for module in modules.values() for kind in _kinds(module)))
+    types, names = dict(config.types), dict(config.names)
+    for key, theirs in layers.items() if isinstance(layers, Mapping) else ():
+        is_type = isinstance(key, type) or (key not in modules and key in kinds)
+        (types if is_type else names)[key] = theirs
+    config = SharingConfig({**config.options, **options}, types, names)
+    check_known("type of layer", config.types, kinds)
+    if unknown := [name for name in config.names if name not in modules]:
+        raise ValueError(
+            f"the mapping names {unknown}: choose from the layers {list(modules)} "
+            f"and the types {kinds}."
+        )
+    return config
+
+
+def _has_weight(module):
+    parameters = dict(module.named_parameters(recurse=False))
+    return "weight" in parameters or parametrize.is_parametrized(module, "weight")
+
+
+def _kinds(module):
+    """Names of a module's types, from its own up to the last before `nn.Module`."""
+    return [kind.__name__ for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
+
+
+def _chosen(model, layers, config):
+    """Names of the layers to share, without those that are only tied to one."""
+    modules = dict(model.named_modules())
+    if layers is None or isinstance(layers, Mapping):
+        chosen = [
+            name
+            for name, module in modules.items()
+            if name in config.names
+            or isinstance(module, LAYERS)
+            or (_has_weight(module) and not config.types.keys().isdisjoint(_kinds(module)))
+        ]
+    else:
+        chosen = [layers] if isinstance(layers, str) else list(layers)
+        if left_out := [name for name in config.names if name not in chosen]:
+            raise ValueError(f"the mapping names {left_out}: shared are {chosen}.")
+    kept = [n for n in chosen if n not in modules or config.of(n, modules[n]) is not None]
+    if not kept:
+        raise ValueError("no layer to share: the model has no convolution or Linear; name layers.")
+    return kept
+
+
+def _groups(model, layers):
+    """By name of layer, the owners of its weight: itself first, then what is tied to it."""
+    modules, owners = dict(model.named_modules()), owners_of(model)
+    for name in layers:
+        if name in modules and isinstance(modules[name], torch.jit.ScriptModule):
+            raise ValueError(f"layer {name!r} is a script: share weights before torch.jit.script.")
+        if name in modules and parametrize.is_parametrized(modules[name], "weight"):
+            raise ValueError(
+                f"layer {name!r} is already parametrized: call plain_weights(model), or "
+                "torch.nn.utils.parametrize.remove_parametrizations, first."
+            )
+    known = [
+        owner.path for same in owners.values() for owner in same if owner.attribute == "weight"
+    ]
+    if unknown := [name for name in layers if name not in known]:
+        raise ValueError(f"no weight parameter in {unknown}: choose layers from {known}.")
+    groups = {}
+    for name in layers:
+        first = Owner(name, "weight")
+        same = owners[id(modules[name].weight)]
+        if any(isinstance(modules[owner.path], parametrize.ParametrizationList) for owner in same):
+            raise ValueError(f"layer {name!r} is tied to a parametrized layer: name that one.")
+        if any(isinstance(modules[owner.path], torch.jit.ScriptModule) for owner in same):
+            raise ValueError(f"layer {name!r} is tied to one in a script, which cannot share.")
+        groups.setdefault(same[0], [first, *(owner for owner in same if owner != first)])
+    return {first.layer: [first, *tied] for first, *tied in groups.values()}
+
+
+def _settings(model, groups, chosen, config):
+    """By name of layer, how its weight is clustered."""
+    for name, owners in groups.items():
+        if kept := [o.path for o in owners if config.names.get(o.path, {}) is None]:
+            raise ValueError(f"layer {name!r} is tied to {kept}: give None to all of them or none.")
+    by_layer = {
+        name: _options(model, [owner.path for owner in owners if owner.path in chosen], config)
+        for name, owners in groups.items()
+    }
+    if missing := [name for name, options in by_layer.items() if "n_clusters" not in options]:
+        raise ValueError(f"n_clusters lacks the layers {missing}: give each a number.")
+    found = {}
+    for name, options in by_layer.items():
+        try:
+            n_clusters = check_n_clusters(options.pop("n_clusters"))
+            size = _group_size(
+                options.pop("granularity", "per_tensor"), options.pop("group_size", None)
+            )
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {name!r}: {error}") from error
+        channels = None if size is None else _channels(model, groups[name][0], size)
+        found[name] = Settings(n_clusters, channels, options)
+    return found
+
+
+def _left(model, groups, layers, config):
+    """By name of every weight of two axes or more that is not shared, the reason."""
+    shared = {owner for owners in groups.values() for owner in owners}
+    left = {}
+    for same in owners_of(model).values():
+        owner = same[0]
+        module = model.get_submodule(owner.path)
+        parameter = getattr(module, owner.attribute)
+        if shared.isdisjoint(same) and parameter.dim() > 1 and parameter.is_floating_point():
+            left[owner.parameter] = _reason(owner, module, layers, config)
+    return left
+
+
+def _reason(owner, module, layers, config):
+    if isinstance(module, parametrize.ParametrizationList):
+        return "parametrized already"
+    if owner.attribute != "weight":
+        return f"the parameter {owner.attribute!r} of its module, not its weight"
+    if layers is not None and not isinstance(layers, Mapping):
+        return "not among the layers named"
+    if config.of(owner.path, module) is None:
+        return "None in place of its options"
+    return f"{type(module).__name__}, which is shared where it is named"
+
+
+def _options(model, tied, config):
+    """The options that tied layers have in common; those given by name decide."""
+    deciding = [name for name in tied if name in config.names] or tied
+    first, *others = [config.of(name, model.get_submodule(name)) for name in deciding]
+    for name, options in zip(deciding[1:], others, strict=True):
+        if options.keys() != first.keys() or not all(
+            np.array_equal(options[key], first[key]) for key in first
+        ):
+            raise ValueError(
+                f"layers {deciding[0]!r} and {name!r} are tied, but have different options: "
+                "give only one of them options by its name."
+            )
+    return first
+
+
+def _group_size(granularity, group_size):
+    """Output channels that share a codebook; None if all do."""
+    if granularity not in GRANULARITIES:
+        raise ValueError(
+            f"granularity={granularity!r} is unknown: choose from {', '.join(GRANULARITIES)}."
+        )
+    if granularity != "per_grouped_channel":
+        if group_size is not None:
+            raise ValueError(
+                f"group_size={group_size} is for 'per_grouped_channel', not {granularity!r}."
+            )
+        return None if granularity == "per_tensor" else 1
+    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
+        raise ValueError(
+            f"group_size={group_size!r} must be a positive whole number: "
+            "output channels that share a codebook."
+        )
+    return group_size
+
+
+def output_axis(module: nn.Module, name: str = "a layer") -> int:
+    """The axis of a layer's weight that indexes its output channels.
+
+    Raises
+    ------
+    ValueError
+        For a transposed convolution in groups, which has no such axis.
+    """
+    if isinstance(module, TRANSPOSED) and module.groups > 1:
+        raise ValueError(
+            f"{name} is a transposed convolution in groups, whose weight has no axis of output "
+            "channels: share it by granularity='per_tensor', and do not correct it."
+        )
+    return int(isinstance(module, TRANSPOSED))
+
+
+def _channels(model, owner, size):
+    axis = output_axis(model.get_submodule(owner.path), f"layer {owner.layer!r}")
+    return Channels(axis, size)
 
 
 def check_known(what: str, given: Iterable[Any], known: Iterable[Any]) -> None:

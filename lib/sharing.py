@@ -3,27 +3,24 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 from tqdm import tqdm
 
-from .clustering import check_n_clusters, cluster
-from .codebook import Channels, SharedWeight
-from .config import Options, SharingConfig, check_known
+from .clustering import cluster
+from .codebook import SharedWeight
+from .config import Options, SharingConfig, selected
 from .engine import FEW, threads
 from .rows import cluster_rows
+from .shared import install_all, plain_weights
+from .sizes import Sizes, bytes_of
 from .text import Columns, text_table
 
-LAYERS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-LAYERS += TRANSPOSED
-GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
-TOTALS = ("n_weights", "bytes_before", "bytes_after")
+__all__ = ["SharedLayer", "SharedModel", "plain_weights", "share_weights"]
+
 COLUMNS: Columns = {  # of a report
     "name": str,
     "n_weights": "{:,}".format,
@@ -91,7 +88,7 @@ class SharedLayer:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SharedModel:
+class SharedModel(Sizes):
     """A model whose layers share weights; the result of `share_weights`.
 
     Attributes
@@ -99,6 +96,10 @@ class SharedModel:
     model : nn.Module
     layers : tuple of SharedLayer
         One for each layer that shares weights.
+    left : dict of str to str, default {}
+        By name of every other weight of two axes or more, why it stayed as it was.
+    bytes_exact : int, default 0
+        Of all else in the model: these weights, biases, normalization.
 
     Examples
     --------
@@ -110,34 +111,11 @@ class SharedModel:
 
     model: nn.Module
     layers: tuple[SharedLayer, ...]
-
-    @property
-    def n_weights(self) -> int:
-        """Number of weights in these layers, tied ones once."""
-        return sum(layer.n_weights for layer in self.layers if layer.tied_to is None)
-
-    @property
-    def bytes_before(self) -> int:
-        """Bytes of their weights before."""
-        return sum(layer.bytes_before for layer in self.layers)
-
-    @property
-    def bytes_after(self) -> int:
-        """Bytes of their packed labels and codebooks."""
-        return sum(layer.bytes_after for layer in self.layers)
-
-    @property
-    def ratio(self) -> float:
-        """Bytes before over bytes after."""
-        return self.bytes_before / self.bytes_after
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Mean bits of a weight, codebooks included."""
-        return 8 * self.bytes_after / self.n_weights
+    left: Mapping[str, str] = field(default_factory=dict)
+    bytes_exact: int = 0
 
     def report(self) -> str:
-        """The layers, and their sums, as a table of plain text.
+        """A table by layer, what stayed as it was and why, and sums; text of several lines.
 
         Examples
         --------
@@ -145,15 +123,14 @@ class SharedModel:
         >>> import lib
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
         >>> report = lib.share_weights(model, 4).report()
-        >>> report.splitlines()[-1].split()
-        ['all', 'layers', '96', '384', '56', '6.86']
+        >>> report.splitlines()[-2]
+        'layers: 384 to 56 bytes, 6.86 times smaller, 4.667 bits a weight'
         """
         rows = [asdict(layer) for layer in self.layers]
-        rows.append({"name": "all layers"} | {key: getattr(self, key) for key in TOTALS})
         for row in rows:
             if row["bytes_after"]:
                 row["ratio"] = row["bytes_before"] / row["bytes_after"]
-        return text_table(rows, COLUMNS)
+        return "\n".join([text_table(rows, COLUMNS), *self.totals()])
 
     def __repr__(self) -> str:
         n_layers = len(self.layers)
@@ -233,247 +210,27 @@ def share_weights(
     >>> [len(layer.weight.unique()) for layer in shared.model]
     [16, 4]
     """
-    config = _merged_config(model, n_clusters, layers, config, options)
-    chosen = _chosen(model, layers, config)
-    groups = _groups(model, chosen)
-    settings = _settings(model, groups, chosen, config)
-    weights = {name: model.get_parameter(owner.parameter) for name, (owner, *_) in groups.items()}
+    selection = selected(model, n_clusters, layers, config, options)
+    groups, settings = selection.groups, selection.settings
+    names = {name: owners[0].parameter for name, owners in groups.items()}
+    weights = {name: model.get_parameter(parameter) for name, parameter in names.items()}
     results = _cluster_all(weights, settings, progress)
-    if not inplace:
-        model = copy.deepcopy(model)
     records: list[SharedLayer] = []
-    for name, (first, *tied) in groups.items():
-        weight = model.get_parameter(first.parameter)
-        records.append(_record(name, weight, settings[name].n_clusters, results[name]))
+    for name, (_, *tied) in groups.items():
+        records.append(_record(name, weights[name], settings[name].n_clusters, results[name]))
         records += [
             replace(records[-1], name=other.layer, bytes_before=0, bytes_after=0, tied_to=name)
             for other in tied
         ]
-        _parametrize(model, groups[name], settings[name].channels, results[name])
-    return SharedModel(model, tuple(records))
-
-
-def plain_weights(model: nn.Module) -> nn.Module:
-    """Turn every shared layer back into plain weights, in place; tied weights stay tied.
-
-    Parameters
-    ----------
-    model : nn.Module
-
-    Returns
-    -------
-    nn.Module
-        The model.
-
-    Examples
-    --------
-    >>> import torch
-    >>> import lib
-    >>> lib.plain_weights(lib.share_weights(torch.nn.Linear(4, 4), 2).model)
-    Linear(in_features=4, out_features=4, bias=True)
-    """
-    groups: dict[int, list] = {}
-    for module in model.modules():
-        for attribute, shared in getattr(module, "parametrizations", {}).items():
-            if isinstance(shared[0], SharedWeight):
-                groups.setdefault(id(shared.original), []).append((module, attribute))
-    for (first, name), *tied in groups.values():
-        for module, attribute in tied:
-            # Removing a parametrization overwrites its `original`, which is still needed.
-            shared = module.parametrizations[attribute]
-            shared.original = nn.Parameter(shared.original.detach().clone())
-            _own_class(module)
-            parametrize.remove_parametrizations(module, attribute)
-        first.parametrizations[name].original.grad = None  # of the centers
-        _own_class(first)
-        parametrize.remove_parametrizations(first, name)
-        for module, attribute in tied:
-            setattr(module, attribute, getattr(first, name))
-    return model
-
-
-class _Owner(NamedTuple):
-    """A module's path and its attribute that holds a parameter."""
-
-    path: str
-    attribute: str
-
-    @property
-    def parameter(self):
-        return f"{self.path}.{self.attribute}".removeprefix(".")
-
-    @property
-    def layer(self):
-        return self.path if self.attribute == "weight" else self.parameter
-
-
-def _merged_config(model, n_clusters, layers, config, options):
-    """All options of a call as one config; its names and types are the model's."""
-    config = SharingConfig({}) if config is None else config
-    if n_clusters is not None:
-        options = {"n_clusters": n_clusters, **options}
-    modules = {name: module for name, module in model.named_modules() if _has_weight(module)}
-    kinds = list(dict.fromkeys(kind for module in modules.values() for kind in _kinds(module)))
-    types, names = dict(config.types), dict(config.names)
-    for key, theirs in layers.items() if isinstance(layers, Mapping) else ():
-        is_type = isinstance(key, type) or (key not in modules and key in kinds)
-        (types if is_type else names)[key] = theirs
-    config = SharingConfig({**config.options, **options}, types, names)
-    check_known("type of layer", config.types, kinds)
-    if unknown := [name for name in config.names if name not in modules]:
-        raise ValueError(
-            f"the mapping names {unknown}: choose from the layers {list(modules)} "
-            f"and the types {kinds}."
-        )
-    return config
-
-
-def _has_weight(module):
-    parameters = dict(module.named_parameters(recurse=False))
-    return "weight" in parameters or parametrize.is_parametrized(module, "weight")
-
-
-def _kinds(module):
-    """Names of a module's types, from its own up to the last before `nn.Module`."""
-    return [kind.__name__ for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
-
-
-def _chosen(model, layers, config):
-    """Names of the layers to share, without those that are only tied to one."""
-    modules = dict(model.named_modules())
-    if layers is None or isinstance(layers, Mapping):
-        chosen = [
-            name
-            for name, module in modules.items()
-            if name in config.names
-            or isinstance(module, LAYERS)
-            or (_has_weight(module) and not config.types.keys().isdisjoint(_kinds(module)))
-        ]
-    else:
-        chosen = [layers] if isinstance(layers, str) else list(layers)
-        if left_out := [name for name in config.names if name not in chosen]:
-            raise ValueError(f"the mapping names {left_out}: shared are {chosen}.")
-    kept = [n for n in chosen if n not in modules or config.of(n, modules[n]) is not None]
-    if not kept:
-        raise ValueError("no layer to share: the model has no convolution or Linear; name layers.")
-    return kept
-
-
-def _groups(model, layers):
-    """By name of layer, the owners of its weight: itself first, then what is tied to it."""
-    modules = dict(model.named_modules())
-    owners = {}
-    for path, module in modules.items():
-        for attribute, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            owners.setdefault(id(parameter), []).append(_Owner(path, attribute))
-    for name in layers:
-        if name in modules and parametrize.is_parametrized(modules[name], "weight"):
-            raise ValueError(
-                f"layer {name!r} is already parametrized: call plain_weights(model), or "
-                "torch.nn.utils.parametrize.remove_parametrizations, first."
-            )
-    known = [
-        owner.path for same in owners.values() for owner in same if owner.attribute == "weight"
-    ]
-    if unknown := [name for name in layers if name not in known]:
-        raise ValueError(f"no weight parameter in {unknown}: choose layers from {known}.")
-    groups = {}
-    for name in layers:
-        first = _Owner(name, "weight")
-        same = owners[id(modules[name].weight)]
-        if any(isinstance(modules[owner.path], parametrize.ParametrizationList) for owner in same):
-            raise ValueError(f"layer {name!r} is tied to a parametrized layer: name that one.")
-        groups.setdefault(same[0], [first, *(owner for owner in same if owner != first)])
-    return {first.layer: [first, *tied] for first, *tied in groups.values()}
-
-
-class _Settings(NamedTuple):
-    """How one weight is clustered."""
-
-    n_clusters: int
-    channels: Channels | None
-    options: dict[str, Any]  # of `cluster`
-
-
-def _settings(model, groups, chosen, config):
-    """By name of layer, how its weight is clustered."""
-    for name, owners in groups.items():
-        if kept := [o.path for o in owners if config.names.get(o.path, {}) is None]:
-            raise ValueError(f"layer {name!r} is tied to {kept}: give None to all of them or none.")
-    by_layer = {
-        name: _options(model, [owner.path for owner in owners if owner.path in chosen], config)
-        for name, owners in groups.items()
+    bytes_exact = bytes_of(model) - sum(record.bytes_before for record in records)
+    if not inplace:
+        model = copy.deepcopy(model)
+    codebooks = {
+        parameter: (_shared_weight(results[name], settings[name].channels), results[name].centers)
+        for name, parameter in names.items()
     }
-    if missing := [name for name, options in by_layer.items() if "n_clusters" not in options]:
-        raise ValueError(f"n_clusters lacks the layers {missing}: give each a number.")
-    found = {}
-    for name, options in by_layer.items():
-        try:
-            n_clusters = check_n_clusters(options.pop("n_clusters"))
-            size = _group_size(
-                options.pop("granularity", "per_tensor"), options.pop("group_size", None)
-            )
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"layer {name!r}: {error}") from error
-        channels = None if size is None else _channels(model, groups[name][0], size)
-        found[name] = _Settings(n_clusters, channels, options)
-    return found
-
-
-def _options(model, tied, config):
-    """The options that tied layers have in common; those given by name decide."""
-    deciding = [name for name in tied if name in config.names] or tied
-    first, *others = [config.of(name, model.get_submodule(name)) for name in deciding]
-    for name, options in zip(deciding[1:], others, strict=True):
-        if options.keys() != first.keys() or not all(
-            np.array_equal(options[key], first[key]) for key in first
-        ):
-            raise ValueError(
-                f"layers {deciding[0]!r} and {name!r} are tied, but have different options: "
-                "give only one of them options by its name."
-            )
-    return first
-
-
-def _group_size(granularity, group_size):
-    """Output channels that share a codebook; None if all do."""
-    if granularity not in GRANULARITIES:
-        raise ValueError(
-            f"granularity={granularity!r} is unknown: choose from {', '.join(GRANULARITIES)}."
-        )
-    if granularity != "per_grouped_channel":
-        if group_size is not None:
-            raise ValueError(
-                f"group_size={group_size} is for 'per_grouped_channel', not {granularity!r}."
-            )
-        return None if granularity == "per_tensor" else 1
-    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
-        raise ValueError(
-            f"group_size={group_size!r} must be a positive whole number: "
-            "output channels that share a codebook."
-        )
-    return group_size
-
-
-def output_axis(module: nn.Module, name: str = "a layer") -> int:
-    """The axis of a layer's weight that indexes its output channels.
-
-    Raises
-    ------
-    ValueError
-        For a transposed convolution in groups, which has no such axis.
-    """
-    if isinstance(module, TRANSPOSED) and module.groups > 1:
-        raise ValueError(
-            f"{name} is a transposed convolution in groups, whose weight has no axis of output "
-            "channels: share it by granularity='per_tensor', and do not correct it."
-        )
-    return int(isinstance(module, TRANSPOSED))
-
-
-def _channels(model, owner, size):
-    axis = output_axis(model.get_submodule(owner.path), f"layer {owner.layer!r}")
-    return Channels(axis, size)
+    install_all(model, codebooks)
+    return SharedModel(model, tuple(records), selection.left, bytes_exact)
 
 
 def _cluster_all(weights, settings, progress):
@@ -553,96 +310,8 @@ def _codebooks(weight, settings):
     )
 
 
-def _parametrize(model, owners, channels, codebooks):
-    """Make the owners of one weight look it up in the same centers by the same labels."""
-    shared = SharedWeight(codebooks.labels, codebooks.centers.shape[-1], channels)
-    _install(model, owners, shared, codebooks.centers)
-
-
-def install(model: nn.Module, parameter: str, shared: SharedWeight, centers: torch.Tensor) -> None:
-    """Replace a weight, and what is tied to it, by codebook and labels, in place.
-
-    For codebooks that do not come from `share_weights`.
-
-    Parameters
-    ----------
-    model : nn.Module
-    parameter : str
-        Name of the weight, such as "features.0.weight".
-    shared : SharedWeight
-    centers : torch.Tensor of shape (n_clusters,) or (n_codebooks, n_clusters)
-    """
-    wanted = model.get_parameter(parameter)
-    owners = [
-        _Owner(path, attribute)
-        for path, module in model.named_modules()
-        for attribute, value in module.named_parameters(recurse=False, remove_duplicate=False)
-        if value is wanted
-    ]
-    _install(model, owners, shared, centers)
-
-
-def shared_parameters(model: nn.Module) -> dict[str, parametrize.ParametrizationList]:
-    """The parametrization of every shared weight, by the weight's name.
-
-    Tied weights are listed under all their names; their `original` is one parameter.
-
-    Raises
-    ------
-    ValueError
-        If no layer shares weights.
-    """
-    found = {
-        _Owner(path, attribute).parameter: shared
-        for path, module in model.named_modules(remove_duplicate=False)
-        for attribute, shared in getattr(module, "parametrizations", {}).items()
-        if isinstance(shared[0], SharedWeight)
-    }
-    if not found:
-        raise ValueError("no layer of the model shares weights: call share_weights first.")
-    return found
-
-
-def weight_of(model: nn.Module, name: str) -> torch.Tensor:
-    """A weight by its name, as the model computes it; detached."""
-    layer, _, attribute = name.rpartition(".")
-    return getattr(model.get_submodule(layer), attribute).detach()
-
-
-def _install(model, owners, shared, centers):
-    first, *tied = [(model.get_submodule(owner.path), owner.attribute) for owner in owners]
-    parameter = getattr(*first)
-    parameter.grad = None  # of the weights
-    for module, attribute in tied:
-        # Parametrizing overwrites the parameter: use a copy until both are done.
-        setattr(module, attribute, nn.Parameter(parameter.detach().clone()))
-    # torch gets the codebook by `right_inverse`, which would take twice as long as clustering did,
-    # and many times the memory. The codebook is known.
-    known = centers.detach().to(parameter)
-    shared.right_inverse = lambda weight: known.clone()
-    try:
-        for module, attribute in (first, *tied):
-            _own_class(module)
-            parametrize.register_parametrization(module, attribute, shared)
-            module.parametrizations[attribute].original = parameter
-            type(module).__getstate__ = _refuse_pickling
-    finally:
-        del shared.right_inverse
-
-
-def _refuse_pickling(module):
-    """In place of torch's refusal, which names a state_dict alone."""
-    raise RuntimeError(
-        "layers that share weights cannot be pickled: write the model by compression.save(model, "
-        "path), keep its state_dict(), or pickle plain_weights(copy.deepcopy(model))."
-    )
-
-
-def _own_class(module):
-    """Give a parametrized module a class of its own: copies share it, and torch edits classes."""
-    if parametrize.is_parametrized(module):
-        kind = type(module)
-        module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
+def _shared_weight(codebooks, channels):
+    return SharedWeight(codebooks.labels, codebooks.centers.shape[-1], channels)
 
 
 def _record(name, weight, n_clusters, codebooks):

@@ -663,9 +663,114 @@ def test_the_repr_and_the_report_of_a_shared_model():
         "SharedModel(3 layers, n_weights=464, bits_per_weight=2.552, "
         "bytes 1,856 -> 148, ratio=12.54)"
     )
-    names, inner, head, embedding, total = result.report().splitlines()
+    names, inner, head, embedding, total, whole = result.report().splitlines()
     assert names.split()[:3] == ["name", "n_weights", "n_clusters"]
     assert inner.split()[:9] == ["inner", "64", "4", "1", "4", "2", "256", "32", "8.00"]
     assert head.split()[6:9] == ["1,600", "116", "13.79"]
     assert embedding.split()[-1] == "head"
-    assert total.split() == ["all", "layers", "464", "1,856", "148", "12.54"]
+    assert total == "layers: 1,856 to 148 bytes, 12.54 times smaller, 2.552 bits a weight"
+    biases = sum(p.nbytes for name, p in Tied().named_parameters() if name.endswith("bias"))
+    ratio = (1856 + biases) / (148 + biases)
+    assert whole.startswith(f"whole model: {ratio:.2f} times smaller, with {biases} bytes")
+
+
+class Mixed(nn.Module):
+    """Weights of every kind, one of them not for sharing unless it is named."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(30, 8)
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+        self.free = nn.Parameter(torch.randn(4, 4))
+        self.ids = nn.Parameter(torch.arange(6).view(2, 3), requires_grad=False)
+        self.fc, self.head, self.norm = nn.Linear(8, 8), nn.Linear(8, 3), nn.LayerNorm(8)
+
+
+def test_what_is_left_out_is_said_and_counts():
+    model = Mixed()
+    result = lib.share_weights(model, 4, layers={"head": None, "normed": None})
+    assert [layer.name for layer in result.layers] == ["attention.out_proj", "fc"]
+    assert dict(result.left) == {
+        "free": "the parameter 'free' of its module, not its weight",
+        "words.weight": "Embedding, which is shared where it is named",
+        "attention.in_proj_weight": "the parameter 'in_proj_weight' of its module, not its weight",
+        "normed.parametrizations.weight.original0": "parametrized already",
+        "normed.parametrizations.weight.original1": "parametrized already",
+        "head.weight": "None in place of its options",
+    }
+    assert "left as it is: head.weight, None in place of its options" in result.report()
+    whole = sum(value.nbytes for value in model.state_dict().values())
+    shared = 2 * 64 * 4
+    assert result.bytes_exact == whole - shared
+    assert result.model_ratio == whole / (whole - shared + result.bytes_after)
+    named = lib.share_weights(model, 4, layers=["fc"])
+    assert named.left["head.weight"] == "not among the layers named"
+
+
+def everything(model):
+    """All that a model is, for comparison."""
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    kinds = [type(module).__name__ for module in model.modules()]
+    flags = [(name, p.requires_grad, p.grad) for name, p in model.named_parameters()]
+    return state, kinds, flags, [id(p) for p in model.parameters()]
+
+
+def assert_untouched(model, before):
+    state, *others = everything(model)
+    assert state.keys() == before[0].keys()
+    assert all(torch.equal(state[name], before[0][name]) for name in state)
+    assert others == list(before[1:])
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("make", [convolutional, Tied])
+def test_in_place_it_shares_all_layers_or_none(monkeypatch, make, error):
+    model = make()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before, register, calls = everything(model), parametrize.register_parametrization, []
+
+    def halfway(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise error("halfway")
+        return register(*args, **options)
+
+    monkeypatch.setattr(parametrize, "register_parametrization", halfway)
+    with pytest.raises(error, match="halfway"):
+        lib.share_weights(model, 4, inplace=True)
+    assert len(calls) == 2
+    assert_untouched(model, before)
+    monkeypatch.undo()
+    lib.share_weights(model, 4, inplace=True)
+
+
+def test_scripted_layers_are_refused_before_anything_changes():
+    model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 4)))
+    before = everything(model)
+    with pytest.raises(ValueError, match="layer '1' is a script: share weights before"):
+        lib.share_weights(model, 2, layers=["0", "1"], inplace=True)
+    assert_untouched(model, before)
+
+
+class Adapter(nn.Module):
+    """A low-rank change of a weight."""
+
+    def __init__(self, out, into):
+        super().__init__()
+        self.low, self.high = nn.Parameter(torch.ones(1, into)), nn.Parameter(torch.ones(out, 1))
+
+    def forward(self, weight):
+        """The weight, changed."""
+        return weight + self.high @ self.low
+
+
+def test_plain_weights_hold_what_an_adapter_adds():
+    model = lib.share_weights(Tied(), 4).model
+    parametrize.register_parametrization(model.head, "weight", Adapter(*model.head.weight.shape))
+    head, embedding = model.head.weight.clone(), model.embedding.weight.clone()
+    assert not torch.equal(head, embedding)
+    lib.plain_weights(model)
+    assert torch.equal(model.head.weight, head)
+    assert torch.equal(model.embedding.weight, embedding)

@@ -266,22 +266,23 @@ def n_inputs(batch):
     return len(first)
 
 
-def split(batch):
-    """The inputs of a batch one by one, each a batch of its own.
+def mapped(values, function):
+    """Tensors with a function applied, wherever they are in dictionaries, tuples and lists."""
+    if isinstance(values, dict):
+        return {key: mapped(inner, function) for key, inner in values.items()}
+    if isinstance(values, (tuple, list)):
+        found = [mapped(inner, function) for inner in values]
+        return type(values)(*found) if hasattr(values, "_fields") else type(values)(found)
+    return function(values) if isinstance(values, torch.Tensor) else values
 
-    What has no axis of inputs, as a number or a tensor of another length, goes with each.
+
+def part(batch, index):
+    """Some of a batch's inputs, chosen by a slice or by a tensor of numbers.
+
+    What has no axis of inputs, as a number or a tensor of another length, stays as it is.
     """
     n = n_inputs(batch)
-
-    def part(value, i):
-        if isinstance(value, dict):
-            return {key: part(inner, i) for key, inner in value.items()}
-        if isinstance(value, (tuple, list)):
-            return type(value)(part(inner, i) for inner in value)
-        is_split = isinstance(value, torch.Tensor) and value.dim() and len(value) == n
-        return value[i : i + 1] if is_split else value
-
-    return (part(batch, i) for i in range(n))
+    return mapped(batch, lambda value: value[index] if value.dim() and len(value) == n else value)
 
 
 def floats(outputs):

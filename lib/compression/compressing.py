@@ -11,11 +11,12 @@ import torch
 from tqdm import tqdm
 
 from ..codebook import SharedWeight
-from ..sharing import install
+from ..shared import install_all
+from ..sizes import Sizes, bytes_of
 from ..text import Columns, text_table
 from .calibration import survey
 from .calls import called, evaluating, floats, n_inputs, weight_names, weights_of
-from .layer import bytes_of, compress_layer, correct_layer, rate_curve
+from .layer import compress_layer, correct_layer, file_bytes, rate_curve
 from .lockstep import stops, walks
 
 COLUMNS: Columns = {  # of a report
@@ -92,7 +93,7 @@ class CompressedLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class CompressedModel:
+class CompressedModel(Sizes):
     """A model whose layers share weights, and how it came about.
 
     Attributes
@@ -133,45 +134,11 @@ class CompressedModel:
     seconds: float
     n_passes: int
 
-    @property
-    def n_weights(self):
-        """Weights in the layers."""
-        return sum(layer.n_weights for layer in self.layers)
-
-    @property
-    def bytes_before(self):
-        """Bytes of their weights before."""
-        return sum(layer.bytes_before for layer in self.layers)
-
-    @property
-    def bytes_after(self):
-        """Bytes of the layers in a file."""
-        return sum(layer.bytes_after for layer in self.layers)
-
-    @property
-    def bits_per_weight(self):
-        """Mean bits of a weight in the layers."""
-        return 8 * self.bytes_after / self.n_weights
-
-    @property
-    def ratio(self):
-        """Bytes of the layers before over after."""
-        return self.bytes_before / self.bytes_after
-
-    @property
-    def model_ratio(self):
-        """The same of the whole model, with what stayed exact."""
-        return (self.bytes_before + self.bytes_exact) / (self.bytes_after + self.bytes_exact)
-
     def report(self):
         """A table by layer, what stayed exact and why, and totals; text of several lines."""
-        lines = [text_table(map(_cells, self.layers), COLUMNS)]
-        lines += [f"left exact: {name}, {reason}" for name, reason in self.left.items()]
-        lines += [
-            f"layers: {self.bytes_before:,} to {self.bytes_after:,} bytes, {self.ratio:.2f} times "
-            f"smaller, {self.bits_per_weight:.3f} bits a weight",
-            f"whole model: {self.model_ratio:.2f} times smaller, with {self.bytes_exact:,} bytes "
-            "that stay exact",
+        lines = [
+            text_table(map(_cells, self.layers), COLUMNS),
+            *self.totals(),
             f"squared error of the outputs, relative: {self.measured_loss:.2e} measured, "
             f"{self.predicted_loss:.2e} predicted before channels were corrected",
             f"{self.seconds:.0f} s, {self.n_passes} passes, multiplier {self.multiplier:.3e}",
@@ -515,7 +482,7 @@ def _step(plan, found, name, here, exact):
             bias = None if use.bias is None else plan.model.get_parameter(use.bias)
             slope, shift = correct_layer(use, layer, *zip(*pairs, strict=True), bias, price)
             made = [use.call.moved(outputs, slope, shift) for outputs in made]
-        layer.n_bytes = bytes_of(use, layer)
+        layer.n_bytes = file_bytes(use, layer)
     for walk in here:
         walk.advance(made.pop(0))
 
@@ -530,8 +497,11 @@ def _squared_error(ours, theirs):
 def _installed(plan, found):
     """A copy of the model that computes as a pass did."""
     model = copy.deepcopy(plan.model)
-    for name, layer in found.layers.items():
-        _install(model, plan.survey.uses[name], layer, name)
+    codebooks = {
+        name: _codebook(model, plan.survey.uses[name], layer, name)
+        for name, layer in found.layers.items()
+    }
+    install_all(model, codebooks)
     return model
 
 
@@ -547,7 +517,7 @@ def _record(plan, found, start):
         multiplier=found.multiplier,
         predicted_loss=sum(layer.predicted_loss for layer in layers),
         measured_loss=found.error / plan.survey.power,
-        bytes_exact=_bytes(plan.model) - sum(layer.bytes_before for layer in layers),
+        bytes_exact=bytes_of(plan.model) - sum(layer.bytes_before for layer in layers),
         seconds=time.perf_counter() - start,
         n_passes=found.n_passes,
     )
@@ -575,15 +545,9 @@ def _row(plan, name, layer, power):
     )
 
 
-def _bytes(model):
-    """Of all tensors of a model, each once."""
-    tensors = {id(t): t for t in model.state_dict(keep_vars=True).values()}
-    return sum(t.numel() * t.element_size() for t in tensors.values())
-
-
 @torch.no_grad()
-def _install(model, use, layer, name):
-    """Make a model compute as a compressed layer does."""
+def _codebook(model, use, layer, name):
+    """What a layer becomes; its bias, and the normalization that reads it, change at once."""
     scale = layer.scale
     if layer.bias is not None:
         model.get_parameter(use.bias).copy_(layer.bias)
@@ -593,7 +557,7 @@ def _install(model, use, layer, name):
     parameter = model.get_parameter(name)
     scale = None if scale is None else use.call.factors(scale)
     shared = SharedWeight(layer.labels, len(layer.centers), scale=scale)
-    install(model, name, shared.to(parameter.device), torch.from_numpy(layer.centers))
+    return shared.to(parameter.device), torch.from_numpy(layer.centers)
 
 
 def _into_norm(norm, scale, shift):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..sharing import plain_weights, weight_of
+from ..shared import plain_weights, weight_of
 from .coding import n_bits
 from .exporting import audited, exportable, package, plain_attention
 

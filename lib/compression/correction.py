@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax
 
-from ..sharing import plain_weights, shared_parameters
+from ..shared import as_it_was_on_error, plain_weights, shared_parameters
 from .calibration import uses_of
-from .calls import Uses, called, evaluating, split, weight_names, weights_of
+from .calls import Uses, called, evaluating, n_inputs, part, weight_names, weights_of
 from .layout import from_matrix, inputs_of, to_matrix
 from .lockstep import stops, walks
 
@@ -92,12 +92,13 @@ def correct(
             for walk, made in zip(ours, outputs, strict=True):
                 walk.advance(made)
     _say(beside.left | dict.fromkeys(beside.several, "used more than once"), "corrected")
-    for name, factors in scales.items():
-        shared = beside.shared[name]
-        before = 1.0 if shared.scale is None else shared.scale.double()
-        shared.scale = (before * factors.to(shared.labels.device)).half().float()
-    for name, values in biases.items():
-        model.get_parameter(name).copy_(values)
+    with as_it_was_on_error(model, map(model.get_parameter, biases)):
+        for name, factors in scales.items():
+            shared = beside.shared[name]
+            before = 1.0 if shared.scale is None else shared.scale.double()
+            shared.scale = (before * factors.to(shared.labels.device)).half().float()
+        for name, values in biases.items():
+            model.get_parameter(name).copy_(values)
     return model
 
 
@@ -271,7 +272,8 @@ def input_moments(
     """
     names = dict(zip(layers, weight_names(model, layers), strict=True))
     sums: dict[str, Any] = dict.fromkeys(names.values(), 0.0)
-    counts, others = dict.fromkeys(names.values(), 0), {}
+    counts = dict.fromkeys(names.values(), 0)
+    others: dict[str, str] = {}
 
     def answer(call):
         if call.name in sums:
@@ -377,8 +379,9 @@ def compensate(
             for walk in ours:
                 walk.advance(walk.call.output(chosen[name][1] if name in chosen else None))
     _say(beside.left | dict.fromkeys(embeddings, "an embedding"), "compensated")
-    for name, (labels, _) in chosen.items():
-        beside.shared[name].labels.copy_(labels)
+    with as_it_was_on_error(model, [beside.shared[name].labels for name in chosen]):
+        for name, (labels, _) in chosen.items():
+            beside.shared[name].labels.copy_(labels)
     return model
 
 
@@ -534,7 +537,8 @@ def fisher(
         weight.requires_grad_(True)
     try:
         for batch in progress(batches):
-            for one in split(batch):
+            for i in range(n_inputs(batch)):
+                one = part(batch, slice(i, i + 1))
                 found = (drawn if loss is None else loss)(called(model, one)).sum()
                 gradients = torch.autograd.grad(found, weights, materialize_grads=True)
                 for total, gradient in zip(sums, gradients, strict=True):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from ..sharing import shared_parameters, weight_of
+from ..shared import shared_parameters, weight_of
 
 MOST_CENTERS = 256  # their labels fit into a byte
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from torch import nn
 
 from ..codebook import Channels, SharedWeight
 from ..files import write_atomically
-from ..sharing import install, plain_weights, shared_parameters
+from ..shared import as_it_was_on_error, install_all, plain_weights, shared_parameters
 from ..text import Columns, text_table
 from .coding import Code, decode, encode, entropy, n_bits
 
@@ -94,7 +95,8 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
     Raises
     ------
     ValueError
-        If no layer shares weights, `rest` is unknown, or a tensor overflows float16.
+        If no layer shares weights, one of them has a further parametrization, `rest` is unknown,
+        or a tensor holds values that float16 cannot, too large or too near to 0.
     OSError
         If the file cannot be written.
 
@@ -152,7 +154,8 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
     ----------
     path : path-like
     model : nn.Module
-        With the names, shapes and dtypes of the saved model. On an error it is left as it was.
+        With the names, shapes and dtypes of the saved model. Tensors on the meta device get
+        memory on the processor. On an error it is left as it was.
     shared : bool, default False
         Whether the layers go on computing from codebook and labels, and can be trained so;
         otherwise they get plain weights. Either way the weights equal the saved ones bit by bit.
@@ -186,13 +189,38 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
         plain = {name: file.tensor(name) for name in file.plain}
         _check_dtypes(file, plain, ours)
         codebooks = {name: file.shared_weight(name) for name in file.layers}
-    with torch.no_grad():
+    written = [tensor for name, tensor in ours.items() if file.same.get(name, name) in plain]
+    with as_it_was_on_error(inner, written), torch.no_grad():
+        _give_memory(inner)
+        ours = inner.state_dict(keep_vars=True)
         for name, tensor in ours.items():
             if (first := file.same.get(name, name)) in plain:
                 tensor.copy_(plain[first])
-    for name, (weight, centers) in codebooks.items():
-        install(inner, name, weight.to(ours[name].device), centers)
-    return model if shared else plain_weights(model)
+        placed = {
+            name: (weight.to(ours[name].device), centers)
+            for name, (weight, centers) in codebooks.items()
+        }
+        install_all(inner, placed)
+        if not shared:
+            plain_weights(inner)
+    return model
+
+
+def _give_memory(model):
+    """Give tensors on the meta device, which have no values, memory on the processor."""
+    filled = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and tensor.is_meta:
+                    if id(tensor) not in filled:
+                        empty = torch.empty_like(tensor, device="cpu")
+                        is_parameter = isinstance(tensor, nn.Parameter)
+                        wanted = tensor.requires_grad
+                        filled[id(tensor)] = (
+                            nn.Parameter(empty, requires_grad=wanted) if is_parameter else empty
+                        )
+                    table[name] = filled[id(tensor)]
 
 
 def _unwrapped(model):
@@ -330,10 +358,12 @@ def _smallest(tensor):
 
 
 def _half(name, tensor):
+    """The tensor in float16, whose values lie within 1/1024 of its own."""
     half = tensor.half()
-    if (half.isinf() & tensor.isfinite()).any():
-        largest = tensor.abs().max().item()
-        raise ValueError(f"{name} holds {largest:g}, which float16 cannot: use rest='exact'.")
+    lost = (half.to(tensor.dtype) - tensor).abs() > tensor.abs() / 1024  # false where not finite
+    if lost.any() or (half.isinf() & tensor.isfinite()).any():
+        value = tensor[lost | (half.isinf() & tensor.isfinite())][0].item()
+        raise ValueError(f"{name} holds {value:g}, which float16 cannot: use rest='exact'.")
     return half
 
 
@@ -476,22 +506,29 @@ class _File:
 
 def _check_layer(path, name, layer):
     """Raise FileError for an entry of the header that `save` cannot have written."""
-    shape, channels = layer["shape"], layer.get("channels", [0, 1])
+    shape, channels = layer["shape"], layer.get("channels")
     sound = (
         isinstance(shape, list)
         and all(type(size) is int and 0 < size < 1 << 40 for size in shape)
         and math.prod(shape) < 1 << 40
         and layer["dtype"] in DTYPES
-        and isinstance(channels, list)
-        and len(channels) == 2
-        and all(type(number) is int for number in channels)
-        and channels[0] in (0, 1)
-        and channels[0] < len(shape)
-        and channels[1] > 0
+        and (channels is None or _is_channels(channels, shape))
         and type(layer.get("fixed", 0)) is int
     )
     if not sound:
         raise FileError(f"{path}: the header's entry for {name} is impossible: {layer}.")
+
+
+def _is_channels(found, shape):
+    """Whether an entry is an axis of the shape and a number of channels."""
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(type(number) is int for number in found)
+        and found[0] in (0, 1)
+        and found[0] < len(shape)
+        and found[1] > 0
+    )
 
 
 def _check_fit(file, model, ours):
@@ -514,10 +551,20 @@ def _check_fit(file, model, ours):
             raise FileError(
                 f"{file.path}: {name} has shape {shape}, the model's {[*tensor.shape]}."
             )
+    unknown = [name for name, tensor in model.named_buffers() if tensor.is_meta and name not in has]
+    if unknown:
+        raise FileError(
+            f"{file.path} does not hold {unknown}, which the model has on the meta device, without "
+            "values: make the model on another device."
+        )
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    names, aliases = defaultdict(set), defaultdict(set)
+    for name, value in parameters.items():
+        names[id(value)].add(name)
+    for other, first in file.same.items():
+        aliases[first].add(other)
     for name in file.layers:
-        theirs = {other for other, first in file.same.items() if first == name}
-        tied = {other for other, value in parameters.items() if value is parameters.get(name)}
+        theirs, tied = aliases[name], names[id(parameters.get(name))]
         if theirs != tied - {name}:
             raise FileError(
                 f"{file.path}: {name} is tied to {sorted(theirs)}, the model's to "

@@ -289,7 +289,7 @@ def _half_slope(use, layer, slope, variance, multiplier):
     return slope if takes_scale(use) and pays else torch.ones_like(slope)
 
 
-def bytes_of(use, layer):
+def file_bytes(use, layer):
     """Bytes of a layer in a file."""
     factors = 0 if layer.scale is None or use.norm is not None else 2 * len(layer.scale)
     return coded_bytes(layer.counts) + factors

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..files import write_atomically
-from ..sharing import plain_weights, weight_of
+from ..shared import plain_weights, weight_of
 from .coding import n_bits
 from .exporting import audited, exportable, names_of, package, plain_attention
 

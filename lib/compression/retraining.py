@@ -8,7 +8,7 @@ et al. 2019). Every few steps cells and labels are chosen again from the latent 
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 from ..clustering import Prepared
 from ..codebook import SharedWeight
 from ..engine.labels import rounded
-from ..sharing import install, shared_parameters, weight_of
+from ..shared import as_it_was_on_error, install, shared_parameters, weight_of
+from .calls import called, mapped, n_inputs, part
 from .entropy import Cells
 
 WARM_UP_STEPS = 10
@@ -26,12 +27,13 @@ WARM_UP_STEPS = 10
 
 def train_centers(
     model: nn.Module,
-    features: torch.Tensor,
+    features: Any,
     labels: torch.Tensor,
     *,
     epochs: int = 1,
     batch_size: int = 128,
     rate: float = 0.01,
+    loss: Callable[[Any, torch.Tensor], torch.Tensor] = cross_entropy,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     progress: Callable = iter,
@@ -39,20 +41,26 @@ def train_centers(
 ) -> nn.Module:
     """Train only the centers of a model's shared layers, in place.
 
+    Half-precision centers move by float32 copies.
+
     Parameters
     ----------
     model : nn.Module
-        With shared layers; returns class scores. Fixed centers, such as the zero of pruned weights,
-        do not move.
-    features : tensor of shape (n, ...)
-        Inputs of the model.
-    labels : int64 tensor of shape (n,)
+        With shared layers, of any floating-point dtype. Fixed centers, such as the zero of pruned
+        weights, do not move. On an error, KeyboardInterrupt included, it is as it was.
+    features : tensor of shape (n, ...), or a tuple or dictionary of tensors
+        Inputs of the model. Floating-point and uint8 ones are given to it in its own dtype.
+    labels : tensor of shape (n, ...)
+        What `loss` compares the outputs with: classes, by default.
     epochs : int, default 1
     batch_size : int, default 128
     rate : float, default 0.01
         Adam's learning rate, in units of the standard deviation of each layer's weights: the
         gradient of a center sums a million weights in one layer and ten thousand in another. It
         falls linearly to 0.
+    loss : callable, default torch.nn.functional.cross_entropy
+        From the model's outputs and the labels to a scalar, the mean over the inputs. A tensor in
+        half precision arrives in float32.
     seed : int, default 0
         For the order of the inputs and for dropout.
     dtype : torch.dtype, default torch.float32
@@ -67,6 +75,11 @@ def train_centers(
     -------
     nn.Module
         The model, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If no layer shares weights.
 
     Examples
     --------
@@ -83,23 +96,25 @@ def train_centers(
     True
     """
     found = {id(p.original): (name, p.original) for name, p in shared_parameters(model).items()}
+    copies = _Copies(centers for _, centers in found.values())
     groups = [
-        {"params": [centers], "lr": rate * weight_of(model, name).std().item()}
+        {"params": [copies.of(centers)], "lr": rate * _spread(weight_of(model, name))}
         for name, centers in found.values()
     ]
-    return _train(
-        model,
-        torch.optim.Adam(groups),
-        features,
-        labels,
-        *(epochs, batch_size, seed, dtype, progress, after_epoch),
-    )
+    steps = _Steps(epochs, batch_size, loss, seed, dtype, progress, after_epoch)
+    return _train(model, torch.optim.Adam(groups), features, labels, steps, copies)
+
+
+def _spread(weight):
+    """Standard deviation of weights; of equal ones their size."""
+    spread, size = weight.float().std(correction=0).item(), weight.float().abs().mean().item()
+    return spread or size or 1.0
 
 
 def train_through(
     model: nn.Module,
     cells_of: Callable[[str, Prepared], Cells | None],
-    features: torch.Tensor,
+    features: Any,
     labels: torch.Tensor,
     *,
     epochs: int = 1,
@@ -107,6 +122,7 @@ def train_through(
     rate: float = 0.01,
     momentum: float = 0.9,
     refit_every: int = 20,
+    loss: Callable[[Any, torch.Tensor], torch.Tensor] = cross_entropy,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     progress: Callable = iter,
@@ -117,7 +133,8 @@ def train_through(
     Parameters
     ----------
     model : nn.Module
-        With plain weights, from which training starts. Modified in place.
+        With plain weights, from which training starts, of any floating-point dtype. Modified in
+        place; on an error, KeyboardInterrupt included, it is as it was.
     cells_of : callable
         From the name of a layer and its `Prepared` weights to its `Cells`, or to None for a layer
         that stays plain and does not train. It is called every `refit_every` steps and after each
@@ -128,13 +145,18 @@ def train_through(
         Of SGD.
     refit_every : int, default 20
         Steps between two choices of the cells.
-    features, labels, epochs, batch_size, seed, dtype, progress, after_epoch
+    features, labels, epochs, batch_size, loss, seed, dtype, progress, after_epoch
         As of `train_centers`. After an epoch the model has the shared weights.
 
     Returns
     -------
     nn.Module
         The model, whose layers share weights, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If no layer gets cells, or two that are tied do.
 
     Examples
     --------
@@ -152,27 +174,31 @@ def train_through(
     True
     """
     latent_weights = _LatentWeights(model, cells_of, refit_every)
-    biases = [
-        layer.bias
-        for layer in (model.get_submodule(name) for name in latent_weights.latent)
-        if layer.bias is not None
-    ]
-    optimizer = torch.optim.SGD([*latent_weights.latent.values(), *biases], rate, momentum=momentum)
-    settings = (epochs, batch_size, seed, dtype, progress, after_epoch)
-    _train(model, optimizer, features, labels, *settings, latent_weights)
-    return latent_weights.install()
+    biases = _biases(model, latent_weights.latent)
+    copies = _Copies(biases)
+    moved = [*latent_weights.latent.values(), *map(copies.of, biases)]
+    optimizer = torch.optim.SGD(moved, rate, momentum=momentum)
+    steps = _Steps(epochs, batch_size, loss, seed, dtype, progress, after_epoch)
+    return _train(model, optimizer, features, labels, steps, copies, latent_weights)
+
+
+def _biases(model, names):
+    """The biases of layers, each once."""
+    found = [getattr(model.get_submodule(name), "bias", None) for name in names]
+    return list({id(bias): bias for bias in found if bias is not None}.values())
 
 
 def train_plain(
     model: nn.Module,
     parameters: Iterable[nn.Parameter],
-    features: torch.Tensor,
+    features: Any,
     labels: torch.Tensor,
     *,
     epochs: int = 1,
     batch_size: int = 128,
     rate: float = 0.01,
     momentum: float = 0.9,
+    loss: Callable[[Any, torch.Tensor], torch.Tensor] = cross_entropy,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     progress: Callable = iter,
@@ -182,10 +208,10 @@ def train_plain(
     Parameters
     ----------
     model : nn.Module
-        Modified in place.
+        Modified in place; on an error, KeyboardInterrupt included, it is as it was.
     parameters : iterable of nn.Parameter
         Those of the model that are trained.
-    features, labels, epochs, batch_size, rate, momentum, seed, dtype, progress
+    features, labels, epochs, batch_size, rate, momentum, loss, seed, dtype, progress
         As of `train_through`.
 
     Returns
@@ -203,10 +229,38 @@ def train_plain(
     >>> bool((model(inputs).argmax(1) == (inputs[:, 0] > 0)).float().mean() > 0.6)
     True
     """
-    optimizer = torch.optim.SGD(list(parameters), rate, momentum=momentum)
-    return _train(
-        model, optimizer, features, labels, *(epochs, batch_size, seed, dtype, progress, None)
-    )
+    parameters = list(parameters)
+    copies = _Copies(parameters)
+    optimizer = torch.optim.SGD(map(copies.of, parameters), rate, momentum=momentum)
+    steps = _Steps(epochs, batch_size, loss, seed, dtype, progress, None)
+    return _train(model, optimizer, features, labels, steps, copies)
+
+
+class _Copies:
+    """Float32 copies that an optimizer moves in place of half-precision parameters."""
+
+    def __init__(self, parameters):
+        self.parameters = list(parameters)
+        self.copies = {
+            id(p): nn.Parameter(p.detach().float()) for p in self.parameters if p.itemsize < 4
+        }
+
+    def of(self, parameter):
+        """What the optimizer gets: the parameter itself, if it is no half-precision one."""
+        return self.copies.get(id(parameter), parameter)
+
+    def take(self):
+        """After a backward pass: the parameters' gradients."""
+        for parameter in self.parameters:
+            if parameter is not (copied := self.of(parameter)) and parameter.grad is not None:
+                copied.grad, parameter.grad = parameter.grad.float(), None
+
+    @torch.no_grad()
+    def give(self):
+        """After a step: the parameters' values."""
+        for parameter in self.parameters:
+            if parameter is not (copied := self.of(parameter)):
+                parameter.copy_(copied)
 
 
 class _LatentWeights:
@@ -225,7 +279,8 @@ class _LatentWeights:
                             f"{first} and {name} are tied: return cells for one of them."
                         )
                     self.cells[name] = cells
-                    self.latent[name] = nn.Parameter(module.weight.detach().clone())
+                    wide = torch.promote_types(module.weight.dtype, torch.float32)
+                    self.latent[name] = nn.Parameter(module.weight.detach().to(wide, copy=True))
         if not self.latent:
             raise ValueError("cells_of returned no cells for any layer: there is nothing to train.")
 
@@ -246,7 +301,8 @@ class _LatentWeights:
         """After a backward pass: give the shared weights' gradients to the latent ones."""
         for name, latent in self.latent.items():
             weight = self.model.get_submodule(name).weight
-            latent.grad, weight.grad = weight.grad, None
+            if weight.grad is not None:  # else no input has reached it
+                latent.grad, weight.grad = weight.grad.to(latent.dtype), None
 
     def refit(self):
         """Choose the cells again."""
@@ -319,56 +375,77 @@ def install_cells(model: nn.Module, layer: str, prepared: Prepared, cells: Cells
     install(model, parameter, shared, torch.from_numpy(half_centers(cells)))
 
 
-def _train(
-    model,
-    optimizer,
-    features,
-    labels,
-    epochs,
-    batch_size,
-    seed,
-    dtype,
-    progress,
-    after_epoch,
-    latent_weights=None,
-):
+class _Steps(NamedTuple):
+    """How a training goes on; as the parameters of `train_centers`."""
+
+    epochs: int
+    batch_size: int
+    loss: Callable
+    seed: int
+    dtype: torch.dtype
+    progress: Callable
+    after_epoch: Callable | None
+
+
+def _train(model, optimizer, features, labels, steps, copies, latent_weights=None):
     """The training loop of `train_centers`, `train_through` and `train_plain`."""
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    steps, step = epochs * -(-len(features) // batch_size), 0
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    parameters = list(model.parameters())
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    trained = {id(parameter) for parameter in copies.parameters}
     if latent_weights is not None:
         trained |= {id(model.get_submodule(name).weight) for name in latent_weights.latent}
-    before = [parameter.requires_grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.requires_grad_(id(parameter) in trained)
-    order = torch.Generator().manual_seed(seed)
-    device = next(model.parameters()).device
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout
-        for epoch in range(1, epochs + 1):
-            model.train()
-            losses = 0.0
-            for batch in progress(torch.randperm(len(features), generator=order).split(batch_size)):
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["lr"] = peak * min((step + 1) / WARM_UP_STEPS, 1 - step / steps)
-                if latent_weights is not None:
-                    latent_weights.before()
-                optimizer.zero_grad(set_to_none=True)
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    scores = model(features[batch].float().to(device))
-                loss = cross_entropy(scores.float(), labels[batch].to(device))
-                loss.backward()
-                if latent_weights is not None:
-                    latent_weights.after()
-                optimizer.step()
-                losses, step = losses + loss.item() * len(batch), step + 1
-            model.eval()
+    with as_it_was_on_error(model, [*model.parameters(), *model.buffers()]):
+        for parameter, _ in before:
+            parameter.requires_grad_(id(parameter) in trained)
+        with torch.random.fork_rng():
+            torch.manual_seed(steps.seed)  # dropout
+            _epochs(model, optimizer, features, labels, steps, copies, latent_weights)
+        for parameter, wanted in before:
+            parameter.requires_grad_(wanted)
+        model.eval()
+        if latent_weights is not None:
+            latent_weights.install()
+    return model
+
+
+def _epochs(model, optimizer, features, labels, steps, copies, latent_weights):
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    n, order = n_inputs(features), torch.Generator().manual_seed(steps.seed)
+    total, step = steps.epochs * -(-n // steps.batch_size), 0
+    for epoch in range(1, steps.epochs + 1):
+        model.train()
+        losses = 0.0
+        for index in steps.progress(torch.randperm(n, generator=order).split(steps.batch_size)):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * min((step + 1) / WARM_UP_STEPS, 1 - step / total)
             if latent_weights is not None:
-                latent_weights.refit()  # of the latest weights
-                latent_weights.show()
-            if after_epoch is not None:
-                after_epoch(epoch, losses / len(features))
-    for parameter, wanted in zip(parameters, before, strict=True):
-        parameter.requires_grad_(wanted)
-    return model.eval()
+                latent_weights.before()
+            optimizer.zero_grad(set_to_none=True)
+            loss = _loss(model, part(features, index), labels[index], steps)
+            loss.backward()
+            if latent_weights is not None:
+                latent_weights.after()
+            copies.take()
+            optimizer.step()
+            copies.give()
+            losses, step = losses + loss.item() * len(index), step + 1
+        model.eval()
+        if latent_weights is not None:
+            latent_weights.refit()  # of the latest weights
+            latent_weights.show()
+        if steps.after_epoch is not None:
+            steps.after_epoch(epoch, losses / n)
+
+
+def _loss(model, inputs, labels, steps):
+    """The loss of a batch, in float32 at least."""
+    like = next(p for p in model.parameters() if p.is_floating_point())
+
+    def given(value):
+        is_value = value.is_floating_point() or value.dtype == torch.uint8
+        return value.to(like) if is_value else value.to(like.device)
+
+    with torch.autocast(like.device.type, steps.dtype, enabled=steps.dtype != torch.float32):
+        outputs = called(model, mapped(inputs, given))
+    if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.itemsize < 4:
+        outputs = outputs.float()
+    return steps.loss(outputs, labels.to(like.device))

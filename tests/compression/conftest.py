@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.codebook import SharedWeight
-from lib.sharing import install
+from lib.shared import install
 
 
 @pytest.fixture(scope="session")

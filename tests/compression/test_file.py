@@ -9,11 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import parametrize
 
 import lib
 from lib.codebook import SharedWeight
-from lib.compression import FileError, about, describe, load, save, size_table
-from lib.sharing import install
+from lib.compression import (
+    FileError,
+    about,
+    describe,
+    export_coreml,
+    export_onnx,
+    load,
+    save,
+    size_table,
+)
+from lib.shared import install
 
 
 class Network(nn.Module):
@@ -386,3 +396,127 @@ def test_the_studys_network_is_saved_whole(tmp_path):
     found = load(tmp_path / "it", alexnet())
     assert_equal_states(found.state_dict(), plain_state(shared.model))
     assert size == (tmp_path / "it").stat().st_size < shared.bytes_after + 60_000
+
+
+class Low(nn.Module):
+    """A low-rank change of a weight."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.low, self.high = nn.Parameter(torch.ones(1, n)), nn.Parameter(torch.ones(n, 1))
+
+    def forward(self, weight):
+        """The weight, changed."""
+        return weight + self.high @ self.low
+
+
+@pytest.mark.parametrize("write", [save, export_onnx, export_coreml])
+def test_a_weight_with_an_adapter_is_refused_by_name(tmp_path, write):
+    model = lib.share_weights(nn.Sequential(nn.Linear(6, 6)), 4).model.eval()
+    parametrize.register_parametrization(model[0], "weight", Low(6))
+    path = tmp_path / "model.mlpackage"
+    example = [] if write is save else [torch.ones(1, 6)]
+    with pytest.raises(ValueError, match=r"0\.weight has a further parametrization, Low, that"):
+        write(model, path, *example)
+    assert not path.exists()
+    expected = model(torch.eye(6))
+    again = lib.share_weights(lib.plain_weights(model), 36).model  # its remedy
+    torch.testing.assert_close(again(torch.eye(6)), expected)
+    assert save(again, path) > 0
+
+
+class Scalar(nn.Module):
+    """A layer whose weight is one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.3))
+
+
+def test_a_weight_without_axes_can_be_read_back(tmp_path):
+    model = nn.Sequential(Scalar(), nn.Linear(3, 3))
+    named = lib.share_weights(model, 1, layers=["0", "1"]).model
+    for one in (named, lib.share_weights(model, 2).model):
+        save(one, tmp_path / "model")
+        assert describe(tmp_path / "model")
+        again = load(tmp_path / "model", nn.Sequential(Scalar(), nn.Linear(3, 3)))
+        assert torch.equal(again[0].weight, model[0].weight)
+
+
+def test_a_model_on_the_meta_device_is_filled(path):
+    with torch.device("meta"):
+        model = Network()
+        model.head.weight = model.embedding.weight
+    found = load(path, model)
+    assert_equal_states(found.state_dict(), plain_state(shared()))
+    assert found.head.weight is found.embedding.weight
+    assert isinstance(found.head.bias, nn.Parameter)
+
+
+def test_what_no_file_holds_cannot_be_filled(path):
+    with torch.device("meta"):
+        model = Network()
+        model.register_buffer("positions", torch.arange(9), persistent=False)
+    with pytest.raises(FileError, match=r"does not hold \['positions'\], which the model has on"):
+        load(path, model)
+    assert model.head.bias.is_meta
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("stay_shared", [False, True])
+def test_a_load_that_ends_halfway_changes_nothing(path, monkeypatch, stay_shared, error):
+    model = Network(seed=1)
+    before, parameters = copy.deepcopy(model.state_dict()), list(model.parameters())
+    register, calls = parametrize.register_parametrization, []
+
+    def halfway(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise error("halfway")
+        return register(*args, **options)
+
+    monkeypatch.setattr(parametrize, "register_parametrization", halfway)
+    with pytest.raises(error, match="halfway"):
+        load(path, model, shared=stay_shared)
+    assert_equal_states(model.state_dict(), before)
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert type(model.head) is nn.Linear
+    monkeypatch.undo()
+    assert_equal_states(load(path, model).state_dict(), plain_state(shared()))
+
+
+def test_loading_takes_a_walk_of_the_model_not_one_a_layer(tmp_path, monkeypatch):
+    """Cost is linear in the number of layers."""
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(100)))
+    save(lib.share_weights(model, 2).model, tmp_path / "model")
+    walks, named = [], nn.Module.named_modules
+
+    def counted(module, *args, **options):
+        walks.append(module)
+        return named(module, *args, **options)
+
+    monkeypatch.setattr(nn.Module, "named_modules", counted)
+    load(tmp_path / "model", model)
+    assert sum(walk is model for walk in walks) < 20
+
+
+@pytest.mark.parametrize("value", [1e-8, 3e-7, 70_000.0])
+def test_values_that_float16_would_lose_are_refused(tmp_path, value):
+    model = shared()
+    with torch.no_grad():
+        model.normalization.weight[2] = value
+    with pytest.raises(ValueError, match=f"normalization.weight holds {value:g}, which float16"):
+        save(model, tmp_path / "model", rest="float16")
+    assert not (tmp_path / "model").exists()
+    save(model, tmp_path / "model")
+    found = load(tmp_path / "model", Network())
+    assert torch.equal(found.normalization.weight, model.normalization.weight)
+
+
+def test_zero_and_what_is_not_finite_fit_float16(tmp_path):
+    model = shared()
+    with torch.no_grad():
+        model.normalization.running_mean[:3] = torch.tensor([0.0, torch.inf, torch.nan])
+    save(model, tmp_path / "model", rest="float16")
+    found = load(tmp_path / "model", Network()).normalization.running_mean
+    torch.testing.assert_close(found[:3], model.normalization.running_mean[:3], equal_nan=True)

@@ -10,7 +10,7 @@ from torch import nn
 import lib
 from lib.codebook import SharedWeight
 from lib.compression.onnx import audit, export_onnx, run_onnx
-from lib.sharing import install
+from lib.shared import install
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 8, 13, 27])
@@ -69,7 +69,7 @@ def test_the_planes_spell_the_labels():
     model = nn.Linear(9, 1, bias=False)
     install(model, "weight", SharedWeight(torch.from_numpy(labels)[None], 8), torch.arange(8.0))
     from lib.compression.onnx import _computed
-    from lib.sharing import shared_parameters
+    from lib.shared import shared_parameters
 
     _, constants = _computed("w", shared_parameters(model)["weight"])
     planes = {t.name: numpy_helper.to_array(t).ravel() for t in constants if ":plane" in t.name}

@@ -1,5 +1,7 @@
 """Training shared weights: gradients by definition, what moves and what stays."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from lib.codebook import SharedWeight
 from lib.compression.entropy import cells_of_centers, entropy_constrained_cells
 from lib.compression.pruning import pruned_cells
 from lib.compression.retraining import half_centers, train_centers, train_plain, train_through
-from lib.sharing import install
+from lib.shared import install
 
 
 def task(seed=0, n=512):
@@ -227,3 +229,111 @@ def test_passes_in_bfloat16_train_float32_weights(trained):
     assert seen == {torch.bfloat16}
     assert found.model[0].weight.dtype == torch.float32
     assert accuracy(found.model) > accuracy(trained) - 0.1
+
+
+def state(model):
+    tensors = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    return tensors, flags, [module.training for module in model.modules()]
+
+
+def assert_untouched(model, before):
+    tensors, *others = state(model)
+    assert tensors.keys() == before[0].keys()
+    assert all(torch.equal(tensors[name], before[0][name]) for name in tensors)
+    assert others == list(before[1:])
+
+
+WAYS = {
+    "centers": lambda model, *data, **options: train_centers(model, *data, **options),
+    "through": lambda model, *data, **options: train_through(model, k_means(4), *data, **options),
+    "plain": lambda m, *data, **options: train_plain(m, m.parameters(), *data, **options),
+}
+
+
+def prepared(way, model):
+    return lib.share_weights(model, 4).model if way == "centers" else model
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("way", WAYS)
+def test_training_that_ends_halfway_changes_nothing(way, error):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    model[3].bias.requires_grad_(False)
+    model = prepared(way, model)
+    before = state(model)
+
+    def some(batches):
+        for i, batch in enumerate(batches):
+            if i == 3:
+                raise error("halfway")
+            yield batch
+
+    with pytest.raises(error, match="halfway"):
+        WAYS[way](model, *task(), progress=some)
+    assert_untouched(model, before)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_any_dtype_train_alike(trained, way, dtype):
+    features, labels = task()
+    losses = []
+    for kind in (dtype, torch.float32):
+        model = prepared(way, copy.deepcopy(trained).to(kind).requires_grad_(True))
+        WAYS[way](model, features, labels, epochs=4, batch_size=64)
+        assert all(parameter.dtype == kind for parameter in model.parameters())
+        with torch.no_grad():
+            scores = model(features.to(kind)).float()
+        losses.append(nn.functional.cross_entropy(scores, labels).item())
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_words_in_a_dictionary_and_a_loss_of_ones_own(way):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
+
+        def forward(self, words, scale):
+            return {"next": self.head(self.embedding(words)) * scale}
+
+    def loss(outputs, words):
+        return nn.functional.cross_entropy(outputs["next"].flatten(0, 1), words.flatten())
+
+    torch.manual_seed(0)
+    model = Words()
+    model = (
+        lib.share_weights(model, 6, layers={"Embedding": {}}).model if way == "centers" else model
+    )
+    words = torch.randint(20, (96, 5))
+    losses = []
+    options = {} if way == "plain" else {"after_epoch": lambda _, found: losses.append(found)}
+    features = {"words": words, "scale": 1.0}
+    before = loss(model(**features), words).item()
+    WAYS[way](model, features, words, epochs=8, batch_size=16, rate=0.5, loss=loss, **options)
+    assert loss(model(**features), words).item() < 0.9 * before
+    assert way == "plain" or losses[-1] < losses[0]
+
+
+def test_a_layer_of_one_weight_trains():
+    """The spread of one weight is no unit for its center's steps."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 3))
+    shared = lib.share_weights(model, 4).model
+    inputs = torch.rand(64, 1) + 0.1
+    train_centers(shared, inputs, (inputs[:, 0] * 2.7).long(), epochs=2)
+    centers = [layer.parametrizations.weight.original for layer in (shared[0], shared[2])]
+    assert all(value.isfinite().all() for value in centers)
+
+
+def test_a_layer_of_equal_weights_trains():
+    model = nn.Sequential(nn.Linear(3, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(0.5)
+    shared = lib.share_weights(model, 1).model
+    inputs = torch.randn(64, 3)
+    train_centers(shared, inputs, (inputs.sum(1) > 0).long())
+    assert shared[0].parametrizations.weight.original.isfinite().all()

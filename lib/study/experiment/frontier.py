@@ -14,7 +14,7 @@ from ... import compression
 from ...clustering import Prepared
 from ...compression.entropy import cells_of_centers, multiplier_for_bits
 from ...files import write_atomically
-from ...sharing import plain_weights
+from ...shared import plain_weights
 from ..paths import results_folder
 from .data import load_images
 from .evaluation import cached, top1_columns
