@@ -29,7 +29,7 @@ from torch import nn
 
 from ..codebook import Channels, SharedWeight
 from ..files import write_atomically
-from ..shared import as_it_was_on_error, install_all, plain_weights, shared_parameters
+from ..shared import as_it_was_on_error, install_all, shared_parameters
 from ..text import Columns, text_table
 from .coding import Code, decode, encode, entropy, n_bits
 
@@ -197,12 +197,14 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
             if (first := file.same.get(name, name)) in plain:
                 tensor.copy_(plain[first])
         placed = {
-            name: (weight.to(ours[name].device), centers)
+            name: (weight.to(ours[name].device), centers.to(ours[name].device))
             for name, (weight, centers) in codebooks.items()
         }
-        install_all(inner, placed)
-        if not shared:
-            plain_weights(inner)
+        if shared:
+            install_all(inner, placed)
+        else:
+            for name, (weight, centers) in placed.items():
+                ours[name].data = weight(centers)
     return model
 
 

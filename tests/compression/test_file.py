@@ -467,15 +467,16 @@ def test_what_no_file_holds_cannot_be_filled(path):
 def test_a_load_that_ends_halfway_changes_nothing(path, monkeypatch, stay_shared, error):
     model = Network(seed=1)
     before, parameters = copy.deepcopy(model.state_dict()), list(model.parameters())
-    register, calls = parametrize.register_parametrization, []
+    place = (parametrize, "register_parametrization") if stay_shared else (SharedWeight, "forward")
+    function, calls = getattr(*place), []
 
     def halfway(*args, **options):
         calls.append(args)
         if len(calls) == 3:
             raise error("halfway")
-        return register(*args, **options)
+        return function(*args, **options)
 
-    monkeypatch.setattr(parametrize, "register_parametrization", halfway)
+    monkeypatch.setattr(*place, halfway)
     with pytest.raises(error, match="halfway"):
         load(path, model, shared=stay_shared)
     assert_equal_states(model.state_dict(), before)
