@@ -107,7 +107,8 @@ def stub(monkeypatch):
         ("{seed: '7'}", "seed must be int, got '7' (str)"),
         ("{seed: true}", "seed must be int, got True (bool)"),
         ("{seed: null}", "seed must be int, got None"),
-        ("{rate: 1e-3}", "write 1.0e-3"),
+        ("{rate: 1e-3 s}", "rate must be float, got '1e-3 s' (str)"),
+        ("{seed: 7, seed: 8}", 'line 3: found duplicate key "seed"'),
         ("{name: 08.0}", "name must be str, got 8.0 (float)"),
         ("{budgets: 20}", "budgets must be list[int | None], got 20 (int)"),
         ("{budgets: [20, '30']}", "budgets must be list[int | None]"),
@@ -154,7 +155,7 @@ def test_names_in_mappings_are_text(repository):
     assert runs.fingerprint(notebook, found) != runs.fingerprint(notebook, {"labels": {"0": 3}})
     with pytest.raises(runs.ParameterError, match="03-map: labels has the name '0' twice"):
         runs.check_parameters(notebook, {"labels": {0: 3, "0": 4}})
-    with pytest.raises(runs.ParameterError, match="has the name False: YAML reads words"):
+    with pytest.raises(runs.ParameterError, match="has the name False: YAML reads true"):
         runs.check_parameters(notebook, {"labels": {False: 3}})
 
 

@@ -2,18 +2,42 @@
 
 import ast
 import difflib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import yaml
 
 from .. import paths
+from ..written import SUFFIXES, Written, WrittenError
+
+SCHEMA = {
+    "type": "object",
+    "description": "a mapping with `notebooks:`",
+    "required": ["notebooks"],
+    "additionalProperties": False,
+    "properties": {
+        "description": {"type": "string", "description": "a text"},
+        "notebooks": {
+            "type": "object",
+            "description": "a mapping of notebooks' names to their parameters",
+            "additionalProperties": {"type": ["object", "null"], "description": "a mapping"},
+        },
+    },
+}
 
 
 class ParameterError(ValueError):
-    """A parameter file or a parameter that a notebook cannot be run with."""
+    """A parameter file or a parameter that a notebook cannot be run with.
+
+    Attributes
+    ----------
+    parameter : str or None
+        Its name.
+    """
+
+    def __init__(self, message, parameter=None):
+        super().__init__(message)
+        self.parameter = parameter
 
 
 @dataclass(frozen=True)
@@ -43,24 +67,27 @@ def load_experiment(name):
         For an unknown experiment or notebook, or parameters that a notebook refuses.
     """
     folder = paths.ROOT / "notebooks" / "experiments"
-    path = folder / f"{name}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yml")))
+    found = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    path = next((path for path in found if path.is_file()), None)
+    if path is None:
+        known = ", ".join(sorted(f.stem for f in folder.iterdir() if f.suffix in SUFFIXES))
         raise ParameterError(f"unknown experiment {name!r}; the experiments are {known}")
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("notebooks"), dict):
-        raise ParameterError(f"{path.name} needs a mapping `notebooks:` of names to parameters")
-    notebooks = {
-        notebook: check_parameters(notebook_path(notebook), {"experiment": name} | (given or {}))
-        for notebook, given in content["notebooks"].items()
-    }
-    for notebook, given in notebooks.items():
+        written = Written(path, SCHEMA)
+    except WrittenError as error:
+        raise ParameterError(str(error)) from error
+    notebooks = {}
+    for notebook, given in written.content["notebooks"].items():
+        given = {"experiment": name} | (given or {})
+        try:
+            notebooks[notebook] = check_parameters(notebook_path(notebook), given)
+        except ParameterError as error:
+            where = written.at("notebooks", notebook, error.parameter)
+            raise ParameterError(f"{where}: {error}", error.parameter) from error
         if given["experiment"] != name:
-            raise ParameterError(f"{notebook}: experiment must be {name!r} in {path.name}")
-    return Experiment(name, content.get("description", ""), notebooks)
+            where = written.at("notebooks", notebook, "experiment")
+            raise ParameterError(f"{where}: {notebook}: experiment must be {name!r}", "experiment")
+    return Experiment(name, written.content.get("description", ""), notebooks)
 
 
 def notebook_path(name):
@@ -168,12 +195,14 @@ def check_parameters(notebook, parameters, declared=None):
             near = difflib.get_close_matches(str(parameter), declared, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ParameterError(
-                f"{name}: unknown parameter {parameter!r}{hint}; it has {', '.join(declared)}"
+                f"{name}: unknown parameter {parameter!r}{hint}; it has {', '.join(declared)}",
+                parameter,
             )
         if not _accepts(declared[parameter], value):
             raise ParameterError(
                 f"{name}: {parameter} must be {ast.unparse(declared[parameter])}, "
-                f"got {value!r} ({type(value).__name__}){_hint(value)}"
+                f"got {value!r} ({type(value).__name__})",
+                parameter,
             )
     values = {
         parameter: _text_names(value, f"{name}: {parameter}")
@@ -193,8 +222,8 @@ def _text_names(value, where):
     for name, element in value.items():
         if name is None or isinstance(name, bool):
             raise ParameterError(
-                f"{where} has the name {name!r}: YAML reads words such as no, on and null so; put "
-                "it into quotation marks"
+                f"{where} has the name {name!r}: YAML reads true, false and null so; put it into "
+                "quotation marks"
             )
         if str(name) in named:
             raise ParameterError(f"{where} has the name {str(name)!r} twice")
@@ -220,7 +249,8 @@ def _check_names(notebook, parameters):
                 problem = f"unknown {unknown[0]!r}" if unknown else f"missing {missing[0]!r}"
                 raise ParameterError(
                     f"{Path(notebook).stem}: {problem} in {mapping} of {parameter}; the names are "
-                    f"{', '.join(sorted(known))}"
+                    f"{', '.join(sorted(known))}",
+                    parameter,
                 )
 
 
@@ -245,11 +275,3 @@ def _accepts(annotation, value):
         case ast.Subscript(value=ast.Name(id="list"), slice=element):
             return isinstance(value, list) and all(_accepts(element, item) for item in value)
     raise ParameterError(f"the type {ast.unparse(annotation)} is not understood")
-
-
-def _hint(value):
-    """YAML 1.1 reads ``1e-3`` as text."""
-    looks_like_a_number = isinstance(value, str) and re.fullmatch(
-        r"[-+]?[\d.]+e[-+]?\d+", value, re.I
-    )
-    return "; YAML takes it for text: write 1.0e-3" if looks_like_a_number else ""

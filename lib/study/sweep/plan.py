@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from ...files import write_atomically
 from .. import paths, tables
 from ..paths import results_folder
@@ -20,20 +18,54 @@ from ..runs import (
 )
 from ..runs.freshness import content_of, fingerprint
 from ..runs.parameters import default_parameters
+from ..written import Written, WrittenError
 
-KEYS = (
-    "description",
-    "first",
-    "notebook",
-    "parameters",
-    "grid",
-    "points",
-    "tables",
-    "figure",
-    "resources",
-)
 COMPARE = "sweeps/compare"  # the notebook of the figure
-RESOURCES = {"workers": int, "threads": int, "timeout": (int, float), "retries": int}
+_MAPPING = {"type": ["object", "null"], "description": "a mapping"}
+_COUNT = {"type": "integer", "minimum": 1, "description": "a whole number of at least 1"}
+_LIST = {"type": "array", "minItems": 1, "description": "a list of values"}
+SCHEMA = {
+    "type": "object",
+    "description": "a mapping with a `notebook:`",
+    "required": ["notebook"],
+    "additionalProperties": False,
+    "properties": {
+        "description": {"type": "string", "description": "a text"},
+        "first": _MAPPING | {"additionalProperties": _MAPPING},
+        "notebook": {"type": "string", "description": "a notebook's name"},
+        "parameters": _MAPPING,
+        "grid": _MAPPING | {"additionalProperties": _LIST},
+        "points": {
+            "type": ["array", "null"],
+            "description": "a list of mappings",
+            "items": {"type": "object", "description": "a mapping"},
+        },
+        "tables": {
+            "type": "array",
+            "description": "a list of names of tables",
+            "items": {"enum": [*tables.TABLES], "description": "a name of a table"},
+        },
+        "figure": _MAPPING,
+        "resources": _MAPPING
+        | {
+            "additionalProperties": False,
+            "properties": {
+                "workers": _COUNT,
+                "threads": _COUNT,
+                "timeout": {
+                    "type": "number",
+                    "minimum": 1,
+                    "description": "a number of seconds, at least 1,",
+                },
+                "retries": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "a whole number of at least 0",
+                },
+            },
+        },
+    },
+}
 
 
 class SweepError(ParameterError):
@@ -169,62 +201,60 @@ def load_sweep(path):
     Raises
     ------
     SweepError, ParameterError
-        For a missing file or one that is no YAML; for unknown keys, notebooks, parameters or
-        tables; for wrong types and empty grids; for two points that are equal once the notebook's
-        defaults are filled in.
+        Naming the file and the line: for a missing file or one that is no YAML; for keys that are
+        unknown or stand twice; for unknown notebooks, parameters or tables; for wrong types and
+        empty grids; for two points that are equal once the notebook's defaults are filled in.
     """
-    path = Path(path)
-    content = _read(path)
-    name, notebook = path.stem, notebook_path(content["notebook"])
-    experiment = f"sweeps/{name}"
-    first = {
-        other: check_parameters(
-            notebook_path(other), {"experiment": experiment} | _mapping(given, f"first: {other}")
-        )
-        for other, given in _mapping(content.get("first"), "first").items()
-    }
-    prints = {}
-    for other, given in first.items():
-        prints[other] = fingerprint(notebook_path(other), given, list(prints.values()))
+    try:
+        written = Written(path, SCHEMA)
+    except WrittenError as error:
+        raise SweepError(str(error)) from error
+    path, content = written.path, written.content
+    notebook = _checked(written, ["notebook"], notebook_path, content["notebook"])
+    experiment = f"sweeps/{path.stem}"
+    first, prints = {}, {}
+    for other, given in (content.get("first") or {}).items():
+        keys = "first", other
+        source = _checked(written, keys, notebook_path, other)
+        given = {"experiment": experiment} | _unset(written, given, *keys)
+        first[other] = _checked(written, keys, check_parameters, source, given)
+        prints[other] = fingerprint(source, first[other], list(prints.values()))
+    figure = _unset(written, content.get("figure"), "figure")
     return Sweep(
-        name,
+        path.stem,
         path,
         content.get("description", ""),
         first,
         prints,
         content["notebook"],
-        _points(content, notebook, experiment, list(prints.values())),
-        _tables(content.get("tables", []), path.name),
-        check_parameters(notebook_path(COMPARE), _mapping(content.get("figure"), "figure")),
-        _resources(content.get("resources"), path.name),
+        _points(written, notebook, experiment, list(prints.values())),
+        content.get("tables", []),
+        _checked(written, ["figure"], check_parameters, notebook_path(COMPARE), figure),
+        content.get("resources") or {},
     )
 
 
-def _read(path):
+def _checked(written, keys, function, *given):
+    """What a check of a part of the file returns; its error names the line."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise SweepError(f"cannot read {path}: {error.strerror}.") from error
-    except yaml.YAMLError as error:
-        raise SweepError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("notebook"), str):
-        raise SweepError(f"{path.name} needs a line `notebook:` with a notebook's name.")
-    if unknown := [key for key in content if key not in KEYS]:
-        raise SweepError(f"{path.name}: unknown keys {unknown}; a sweep has {', '.join(KEYS)}.")
-    return content
+        return function(*given)
+    except ParameterError as error:
+        raise SweepError(f"{written.at(*keys, error.parameter)}: {error}") from error
 
 
-def _points(content, notebook, experiment, upstream):
+def _points(written, notebook, experiment, upstream):
     """All points, checked; no two are equal."""
-    fixed = _mapping(content.get("parameters"), "parameters")
+    fixed = _unset(written, written.content.get("parameters"), "parameters")
     declared, defaults = declared_parameters(notebook), default_parameters(notebook)
     points, seen, shared = [], set(), content_of(notebook)
-    for varied in _expanded(content, fixed, declared):
-        given = check_parameters(notebook, fixed | varied, declared)
+    _checked(written, ["parameters"], check_parameters, notebook, fixed, declared)
+    for keys, varied in _expanded(written, fixed, declared):
+        given = fixed | varied
+        given = _checked(written, keys, check_parameters, notebook, given, declared)
         varied = {name: given[name] for name in varied}
         whole = _text(_plain(defaults | given))
         if whole in seen:
-            raise SweepError(f"two points are equal: {_text(varied)}.")
+            raise SweepError(f"{written.at(*keys)}: two points are equal: {_text(varied)}.")
         seen.add(whole)
         key = fingerprint(notebook, given, upstream, shared)
         folder = f"{experiment}/points/{key[:16]}"
@@ -232,56 +262,37 @@ def _points(content, notebook, experiment, upstream):
     return points
 
 
-def _expanded(content, fixed, declared):
-    """The varied parameters of each point: all combinations of the grid, then explicit points."""
-    grid = _mapping(content.get("grid"), "grid")
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise SweepError(f"grid: {key} needs a list of values, got {values!r}.")
-    explicit = content.get("points") or []
-    if not isinstance(explicit, list) or not all(isinstance(p, dict) for p in explicit):
-        raise SweepError(f"points: a list of mappings is needed, got {explicit!r}.")
-    expanded = explicit
-    if grid:
-        products = itertools.product(*grid.values())
-        expanded = [dict(zip(grid, values, strict=True)) for values in products] + explicit
+def _expanded(written, fixed, declared):
+    """Where each point stands and its varied parameters: first all combinations of the grid."""
+    content = written.content
+    grid = _unset(written, content.get("grid"), "grid")
+    explicit = [
+        (("points", i), _unset(written, point, "points", i))
+        for i, point in enumerate(content.get("points") or [])
+    ]
+    products = itertools.product(*grid.values()) if grid else ()
+    expanded = [(("grid",), dict(zip(grid, values, strict=True))) for values in products]
+    expanded += explicit
     if not expanded:
-        raise SweepError("the sweep has no points: give it a `grid:` or `points:`.")
-    for varied in expanded:
+        raise SweepError(f"{written.path.name}: it has no points: give it a `grid:` or `points:`.")
+    for keys, varied in expanded:
         if taken := [name for name in varied if name in fixed]:
-            raise SweepError(f"{taken} are in `parameters:` and in a point: say them once.")
-        _mapping(varied, "points")
+            raise SweepError(
+                f"{written.at(*keys, taken[0])}: {taken} are in `parameters:` and in a point: say "
+                "them once."
+            )
     if "experiment" not in declared:
         raise SweepError(f"{content['notebook']} declares no parameter `experiment`.")
     return expanded
 
 
-def _resources(given, name):
-    given = _mapping(given, "resources")
-    for key, value in given.items():
-        if key not in RESOURCES:
-            raise SweepError(f"{name}: unknown resource {key!r}; they are {', '.join(RESOURCES)}.")
-        least = 0 if key == "retries" else 1
-        if isinstance(value, bool) or not isinstance(value, RESOURCES[key]) or value < least:
-            raise SweepError(f"{name}: {key} must be a number of at least {least}, got {value!r}.")
-    return given
-
-
-def _tables(given, name):
-    if not isinstance(given, list) or not all(isinstance(table, str) for table in given):
-        raise SweepError(f"{name}: tables must be a list of names, got {given!r}.")
-    if unknown := [table for table in given if table not in tables.TABLES]:
-        known = ", ".join(tables.TABLES)
-        raise SweepError(f"{name}: unknown tables {unknown}; the tables are {known}.")
-    return given
-
-
-def _mapping(value, what):
-    if not isinstance(value or {}, dict):
-        raise SweepError(f"{what}: a mapping is needed, got {value!r}.")
-    if "experiment" in (value or {}):
-        raise SweepError(f"{what}: the sweep sets `experiment` itself: leave it out.")
-    return value or {}
+def _unset(written, given, *keys):
+    """Parameters in which `experiment`, which the sweep sets, is not given."""
+    if "experiment" in (given or {}):
+        raise SweepError(
+            f"{written.at(*keys, 'experiment')}: the sweep sets `experiment` itself: leave it out."
+        )
+    return given or {}
 
 
 def _plain(value):

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
@@ -27,11 +27,15 @@ SHOWN_WITHIN = 60  # seconds: NFS caches that a file is missing
 
 @dataclass(frozen=True)
 class Pool:
-    """Where points run: `submit` takes a call, `size` is how many run at a time, `note` says it."""
+    """Where points run: `submit` takes a call, `size` is how many run at a time, `note` says it.
+
+    `killed` are the exceptions that say that a point has ended each worker that tried it.
+    """
 
     submit: Callable
     size: Callable
     note: str
+    killed: tuple[type[Exception], ...] = ()
 
 
 def run_sweep(sweep, *, workers=None, scheduler=None, scheduler_file=None):
@@ -112,7 +116,7 @@ def _drive(pool, sweep, todo, options, counts, failures):
             busy, left = [], len(futures)
             bar.set_postfix_str(_states(counts, min(left, pool.size())))
             for future in as_completed(futures):
-                point, found = futures[future], _result(future)
+                point, found = futures[future], _result(pool, future)
                 left -= 1
                 if found["state"] == "busy":
                     busy.append(point)
@@ -133,18 +137,16 @@ def _drive(pool, sweep, todo, options, counts, failures):
                 return
 
 
-def _result(future):
+def _result(pool, future):
     """Result of a point; a `SweepError` if the executor failed and not the point."""
     try:
         return future.result()
-    except (OSError, CancelledError, SweepError):
-        raise
-    except Exception as error:
+    except pool.killed as error:
         name = type(error).__name__
-        if name == "KilledWorker":  # Dask's, which need not be installed
-            return {"state": "failed", "message": "each worker that tried it died (KilledWorker)"}
+        return {"state": "failed", "message": f"each worker that tried it died ({name})"}
+    except BrokenExecutor as error:
         raise SweepError(
-            f"the points' executor failed ({name}: {error}); "
+            f"the points' executor failed ({type(error).__name__}: {error}); "
             "the next call goes on where this one stopped."
         ) from error
 
@@ -185,7 +187,7 @@ def _local(workers, threads):
 def _dask(address, file, threads):
     """The executor of a running Dask cluster. Leaving it by an error releases waiting points."""
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError as error:
         raise SweepError("Dask is not installed: pip install -r requirements-dask.txt.") from error
     if threads > 1:
@@ -210,6 +212,7 @@ def _dask(address, file, threads):
                 partial(executor.submit, _on_worker),
                 lambda: len(workers()),
                 f"{len(workers())} Dask workers, dashboard {client.dashboard_link}",
+                (KilledWorker,),
             )
         except CancelledError as error:
             raise SweepError(

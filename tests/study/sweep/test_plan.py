@@ -53,14 +53,20 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grid: {seed: [0]}", "needs a line `notebook:`"),
+        ("grid: {seed: [0]}", r"toy-sweep.yaml, line 1: the keys \['notebook'\] are missing"),
         ("notebook: toi", "unknown notebook 'toi'; the notebooks are before, toy"),
-        ("notebook: toy", "the sweep has no points"),
-        ("notebook: toy\ngird: {seed: [0]}", r"unknown keys \['gird'\]; a sweep has description"),
+        ("notebook: toy", "it has no points"),
+        (
+            "notebook: toy\ngird: {seed: [0]}",
+            r"line 2: unknown keys \['gird'\]: choose",
+        ),
         ("notebook: toy\ngrid: {sed: [0]}", r"unknown parameter 'sed' \(did you mean 'seed'"),
         ("notebook: toy\ngrid: {seed: [zero]}", "seed must be int, got 'zero'"),
-        ("notebook: toy\ngrid: {seed: []}", r"grid: seed needs a list of values, got \[\]"),
-        ("notebook: toy\ngrid: {seed: 3}", "grid: seed needs a list of values, got 3"),
+        (
+            "notebook: toy\ngrid: {seed: []}",
+            r"grid.seed: a list of values is needed, got \[\]",
+        ),
+        ("notebook: toy\ngrid: {seed: 3}", "line 2: grid.seed: a list of values is needed, got 3"),
         ("notebook: toy\ngrid: [seed]", "grid: a mapping is needed"),
         ("notebook: toy\npoints: {seed: 1}", "points: a list of mappings is needed"),
         ("notebook: toy\ngrid: {seed: [1, 1]}", r'two points are equal: {"seed": 1}'),
@@ -75,11 +81,11 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
         ("notebook: toy\ngrid: {experiment: [a]}", "the sweep sets `experiment` itself"),
         (
             "notebook: toy\ngrid: {seed: [1]}\nresources: {cores: 2}",
-            "unknown resource 'cores'; they are workers, threads, timeout, retries",
+            r"line 3: resources: unknown keys \['cores'\]: choose from workers, threads",
         ),
         (
             "notebook: toy\ngrid: {seed: [1]}\nresources: {workers: 0}",
-            "workers must be a number of at least 1, got 0",
+            "line 3: resources.workers: a whole number of at least 1 is needed, got 0",
         ),
         ("notebook: toy\ngrid: {seed: [1]}\nfirst: {befor: {}}", "unknown notebook 'befor'"),
         ("notebook: toy\ngrid: {seed: [1]}\nfigure: {hew: a}", "unknown parameter 'hew'"),
@@ -90,19 +96,25 @@ def test_a_points_name_follows_all_that_it_depends_on(repository, make_sweep):
         ("notebook: toy\ngrid: {rate: [1, 1.0]}", r'two points are equal: {"rate": 1.0}'),
         (
             "notebook: toy\ngrid: {seed: [1]}\nfirst: {before: {experiment: full}}",
-            "first: before: the sweep sets `experiment` itself",
+            "line 3: the sweep sets `experiment` itself",
         ),
         (
             "notebook: toy\ngrid: {seed: [1]}\nfigure: {experiment: full}",
-            "figure: the sweep sets `experiment` itself",
+            "line 3: the sweep sets `experiment` itself",
         ),
-        ("notebook: toy\ngrid: {seed: [1]}\ntables: accuracy", "tables must be a list of names"),
-        ("notebook: toy\ngrid: {seed: [1]}\ntables: [1]", "tables must be a list of names"),
+        ("notebook: toy\ngrid: {seed: [1]}\ntables: accuracy", "tables: a list of names of tables"),
+        ("notebook: toy\ngrid: {seed: [1]}\ntables: [1]", r"tables.0: 1 is unknown: choose from"),
         (
             "notebook: toy\ngrid: {seed: [1]}\ntables: [acuracy]",
-            r"unknown tables \['acuracy'\]; the tables are claims",
+            "line 3: tables.0: 'acuracy' is unknown: choose from claims",
         ),
-        ("notebook: [toy", "is not YAML"),
+        ("notebook: [toy", "line 1: this is not YAML"),
+        (
+            "notebook: toy\ngrid:\n  seed: [1]\n  seed: [2]",
+            'toy-sweep.yaml, line 4: found duplicate key "seed"',
+        ),
+        ("notebook: toy\ngrid: {seed: [1]}\nparameters:\n  rat: 1", "line 4: toy: unknown paramet"),
+        ("notebook: toy\npoints:\n  - seed: 1\n  - sed: 2", "line 4: toy: unknown parameter 'sed'"),
     ],
 )
 def test_what_cannot_run_is_refused(repository, make_sweep, text, message):
