@@ -205,6 +205,8 @@ class Prepared:
 def flat_array(weights: Array) -> np.ndarray:
     """The weights as a flat float32 or float64 array; raises as `cluster` does."""
     if torch.is_tensor(weights):
+        if weights.is_meta:
+            raise ValueError("weights are on the meta device, which has no values: load them.")
         values: Any = weights.detach().cpu()
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
@@ -230,8 +232,9 @@ def flat_array(weights: Array) -> np.ndarray:
 def ordered(weights: Array, sample_weight: Array | None = None) -> OrderedWeights:
     """Ordered weights, for any number of initializations and iterations; checks as `cluster`."""
     on_device = torch.is_tensor(weights) and weights.is_cuda
+    has_values = not (torch.is_tensor(weights) and weights.is_meta)
     many = on_device or math.prod(getattr(weights, "shape", ())) > FEW
-    if many and has_leaves(weights):
+    if many and has_values and has_leaves(weights):
         by_leaves = LeafWeights(passes_over(weights, _checked(sample_weight, weights)))
         if by_leaves.is_fine():
             return by_leaves

@@ -206,7 +206,15 @@ class Uses(TorchFunctionMode):
 
 
 def weights_of(model):
-    """Names by `id` of the floating-point parameters of two axes or more, tied ones once."""
+    """Names by `id` of the floating-point parameters of two axes or more, tied ones once.
+
+    Raises
+    ------
+    ValueError
+        If the model has parameters on the meta device, which have no values.
+    """
+    if without := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
+        raise ValueError(f"{without[0]} is on the meta device, which has no values: load them.")
     return {
         id(parameter): name
         for name, parameter in model.named_parameters()

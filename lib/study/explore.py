@@ -308,7 +308,7 @@ def _accuracy_row(widgets, choose, accuracy):
         names = ("bits", "init", "gamma", "revise")
         try:
             message.value = accuracy(**{name: choose[name].value for name in names})
-        except Exception as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             message.value = html.escape(f"{type(error).__name__}: {error}")
             raise
         finally:
