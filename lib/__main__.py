@@ -51,33 +51,7 @@ def _parser():
     program = called if called == __package__ else f"python -m {__package__}"
     parser, command = new_parser(program, __doc__)
 
-    compress = command(_compress, "compress", "share a model's weights and write one small file")
-    compress.add_argument(
-        "model",
-        help="a name of torchvision.models, timm:NAME, package.module:function, or a checkpoint "
-        "(with --arch)",
-    )
-    compress.add_argument("--arch", help="the model that a checkpoint is of")
-    compress.add_argument(
-        "--images",
-        metavar="FOLDER|LIST.csv|package.module:function",
-        help="pictures by which layers are compressed, a few hundred; without them, by k-means. "
-        "--max-loss takes labelled ones, as `evaluate` does",
-    )
-    compress.add_argument("--n-images", type=_positive, default=256, metavar="N", help="(256)")
-    target = compress.add_mutually_exclusive_group()
-    target.add_argument("--bits", type=_bits, help="a weight; without images 2 ** BITS centers (4)")
-    target.add_argument("--ratio", type=float, help="times smaller, of the layers; needs --images")
-    target.add_argument(
-        "--max-loss", type=float, metavar="POINTS", help="of top-1: the smallest; needs --images"
-    )
-    _add_preprocessing(compress)
-    compress.add_argument(
-        "--init", default="weight-distribution", help=f"a name in {__package__}.INITIALIZATIONS"
-    )
-    compress.add_argument("--layers", nargs="+", help="by default convolutions and linear layers")
-    compress.add_argument("--rest", default="exact", choices=("exact", "float16"), help="all else")
-    compress.add_argument("--out", required=True, metavar="FILE")
+    _add_compress(command(_compress, "compress", "share a model's weights; write one small file"))
 
     inspect = command(_inspect, "inspect", "print the size table of a compressed file")
     inspect.add_argument("file", metavar="FILE")
@@ -106,6 +80,44 @@ def _parser():
     export.add_argument("--input-dtype", choices=DTYPES, default=DTYPES[0])
     export.add_argument("--out", type=_export_path, required=True, metavar="FILE.onnx|.mlpackage")
     return parser
+
+
+def _add_compress(compress):
+    compress.add_argument(
+        "model",
+        nargs="?",
+        help="a name of torchvision.models, timm:NAME, package.module:function, or a checkpoint "
+        "(with --arch)",
+    )
+    compress.add_argument("--arch", help="the model that a checkpoint is of")
+    compress.add_argument(
+        "--checkpoint",
+        metavar="FILE.safetensors",
+        help="in place of a model: compressed tensor by tensor, by the weights alone; may be "
+        "larger than memory",
+    )
+    compress.add_argument(
+        "--images",
+        metavar="FOLDER|LIST.csv|package.module:function",
+        help="pictures by which layers are compressed, a few hundred; without them, by k-means. "
+        "--max-loss takes labelled ones, as `evaluate` does",
+    )
+    compress.add_argument("--n-images", type=_positive, default=256, metavar="N", help="(256)")
+    target = compress.add_mutually_exclusive_group()
+    target.add_argument("--bits", type=_bits, help="a weight; without images 2 ** BITS centers (4)")
+    target.add_argument("--ratio", type=float, help="times smaller, of the layers; needs --images")
+    target.add_argument(
+        "--max-loss", type=float, metavar="POINTS", help="of top-1: the smallest; needs --images"
+    )
+    _add_preprocessing(compress)
+    compress.add_argument(
+        "--init",
+        help=f"of k-means, a name in {__package__}.INITIALIZATIONS (weight-distribution; a "
+        "checkpoint gets entropy-constrained cells without it)",
+    )
+    compress.add_argument("--layers", nargs="+", help="by default convolutions and linear layers")
+    compress.add_argument("--rest", default="exact", choices=("exact", "float16"), help="all else")
+    compress.add_argument("--out", required=True, metavar="FILE")
 
 
 def _add_file(parser):
@@ -166,10 +178,32 @@ def _export_path(text):
 def _compress(options):
     from . import compression, models
 
+    if (options.model is None) == (options.checkpoint is None):
+        raise ValueError("name a model, or give --checkpoint FILE.safetensors.")
+    if options.checkpoint is not None:
+        return _compress_checkpoint(options)
     model = models.resolve(options.model, arch=options.arch)
     name = options.arch or options.model
     made = _by_k_means(options, model) if options.images is None else _by_images(options, model)
     compression.save(made, options.out, rest=options.rest, about=name)
+    return _inspect(argparse.Namespace(file=options.out))
+
+
+def _compress_checkpoint(options):
+    """Compress a file's tensors without a model."""
+    from tqdm import tqdm
+
+    from . import compression
+
+    refused = ("images", "ratio", "max_loss", "layers")
+    if given := [name for name in refused if getattr(options, name) is not None]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{names}: for a model, not for --checkpoint.")
+    if options.rest != "exact":
+        raise ValueError("--rest float16: for a model, not for --checkpoint.")
+    bits = 4.0 if options.bits is None else options.bits
+    how = {"init": options.init, "about": options.arch or "", "progress": tqdm}
+    compression.compress_checkpoint(options.checkpoint, options.out, bits, **how)
     _inspect(argparse.Namespace(file=options.out))
 
 
@@ -186,7 +220,7 @@ def _by_k_means(options, model):
         model,
         2 ** int(bits),
         layers=options.layers,
-        init=options.init,
+        init=options.init or "weight-distribution",
         inplace=True,
         progress=True,
     ).model

@@ -4,18 +4,18 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
+def write_atomically(path: str | os.PathLike, data: str | bytes | Iterable[bytes]) -> None:
     """Write a file whole or not at all: a reader never sees half of it.
 
     Parameters
     ----------
     path : path-like
         Missing parent folders are made.
-    data : str or bytes
+    data : str, bytes, or iterable of bytes
         Text is written as UTF-8.
 
     Raises
@@ -32,7 +32,7 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
         raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.writelines(_pieces(data))
             file.flush()
             os.fsync(file.fileno())
         os.chmod(partial, 0o644)
@@ -42,6 +42,12 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> None:
         if isinstance(error, OSError):
             raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
         raise
+
+
+def _pieces(data):
+    if isinstance(data, str):
+        return [data.encode()]
+    return [data] if isinstance(data, bytes) else data
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,53 @@ FLOATS = {  # by safetensors' names, the dtypes that can be clustered
     "F32": torch.float32,
     "F64": torch.float64,
 }
+DTYPES = FLOATS | {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+class Stored(NamedTuple):
+    """A tensor in a safetensors file.
+
+    Attributes
+    ----------
+    dtype : str
+        safetensors' name of it.
+    shape : list of int
+    start : int
+        Its first byte in the file.
+    """
+
+    dtype: str
+    shape: list[int]
+    start: int
+
+    def is_weight(self, at_least: int = 2) -> bool:
+        """Whether it has floating-point values and so many dimensions."""
+        return self.dtype in FLOATS and len(self.shape) >= at_least
+
+    def read(self, path: str | os.PathLike) -> torch.Tensor:
+        """The tensor, mapped from its file; not writable."""
+        dtype = DTYPES[self.dtype]
+        size = dtype.itemsize * math.prod(self.shape)
+        if size == 0:
+            return torch.empty(self.shape, dtype=dtype)
+        data = np.memmap(path, np.uint8, "r", self.start, size)
+        if self.start % dtype.itemsize:
+            data = data.copy()  # of a file that is not aligned
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.from_numpy(data).view(dtype).view(self.shape)
 
 
 def cluster_file(
@@ -70,46 +117,43 @@ def cluster_file(
     [('fc.weight', [12, 4])]
     """
     check_n_clusters(n_clusters)
+    tensors = tensors_of(path)
+    if names is None:
+        names = [name for name, tensor in tensors.items() if tensor.is_weight(at_least)]
+    if unknown := [name for name in names if name not in tensors]:
+        raise ValueError(f"{path} lacks the tensors {unknown}; it has {list(tensors)}.")
+    for name in progress(names):
+        try:
+            weights = _weights(path, tensors[name])
+            yield name, cluster(weights, n_clusters, **options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"tensor {name!r}: {error}") from error
+
+
+def tensors_of(path: str | os.PathLike) -> dict[str, Stored]:
+    """The tensors of a safetensors file by name; none is read.
+
+    Raises
+    ------
+    ValueError
+        If the file is not in the safetensors format.
+    """
     try:
         with safe_open(Path(path), "numpy"):  # "pt" would reserve memory for the whole file
             pass  # opening checks the header
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
-    tensors = _header(path)
-    if names is None:
-        names = [name for name, tensor in tensors.items() if _is_weight(tensor, at_least)]
-    if unknown := [name for name in names if name not in tensors]:
-        raise ValueError(f"{path} lacks the tensors {unknown}; it has {list(tensors)}.")
-    for name in progress(names):
-        try:
-            yield name, cluster(_read(path, tensors[name]), n_clusters, **options)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"tensor {name!r}: {error}") from error
-
-
-def _header(path):
-    """By name, dtype, shape and first byte of each tensor."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(size))
     entries.pop("__metadata__", None)
     return {
-        name: (entry["dtype"], entry["shape"], 8 + size + entry["data_offsets"][0])
+        name: Stored(entry["dtype"], entry["shape"], 8 + size + entry["data_offsets"][0])
         for name, entry in entries.items()
     }
 
 
-def _is_weight(tensor, at_least):
-    dtype, shape, _ = tensor
-    return dtype in FLOATS and len(shape) >= at_least
-
-
-def _read(path, tensor):
-    dtype, shape, start = tensor
-    if dtype not in FLOATS:
-        raise TypeError(f"weights have dtype {dtype}, must be one of {', '.join(FLOATS)}.")
-    size = FLOATS[dtype].itemsize * math.prod(shape)
-    data = np.memmap(path, np.uint8, "r", start, size)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(data).view(FLOATS[dtype]).view(shape)
+def _weights(path, tensor):
+    if tensor.dtype not in FLOATS:
+        raise TypeError(f"weights have dtype {tensor.dtype}, must be one of {', '.join(FLOATS)}.")
+    return tensor.read(path)

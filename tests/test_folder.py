@@ -44,9 +44,10 @@ def clone(tmp_path):
 
 
 def make(folder, *arguments, **variables):
-    found = subprocess.run(
-        ["make", *arguments], cwd=folder, env=os.environ | variables, capture_output=True, text=True
-    )
+    # Not as a part of the make that runs the tests: that would print the folders it enters.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", *arguments]
+    found = subprocess.run(command, cwd=folder, env=own | variables, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     return found.stdout
 

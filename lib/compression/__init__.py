@@ -1,10 +1,12 @@
 """From shared weights to small files: cells, calibration, retraining, allocation, file formats."""
 
 from .allocation import frontier, offers
+from .checkpoint import compress_checkpoint
+from .container import FileError
 from .coreml import audit_coreml, export_coreml
 from .correction import compensate, correct, fisher, input_moments
 from .entropy import entropy_constrained_cells, uniform_cells
-from .file import FileError, about, describe, load, save, size_table
+from .file import about, describe, load, save, size_table
 from .onnx import audit, export_onnx
 from .pruning import pruned_cells
 from .retraining import install_cells, train_centers, train_plain, train_through
@@ -15,6 +17,7 @@ __all__ = [
     "audit",
     "audit_coreml",
     "compensate",
+    "compress_checkpoint",
     "correct",
     "describe",
     "entropy_constrained_cells",

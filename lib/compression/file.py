@@ -12,34 +12,18 @@ each weight's shape, dtype and channels, which tensors are tied, and a checksum 
 of itself. Nothing is unpickled.
 """
 
-import contextlib
-import hashlib
-import json
-import math
 import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import nn
 
-from ..codebook import Channels, SharedWeight
-from ..files import write_atomically
 from ..shared import as_it_was_on_error, install_all, shared_parameters
 from ..text import Columns, text_table
-from .coding import Code, decode, encode, entropy, n_bits
+from .container import FileError, Writer, name_of, opened
 
-FORMAT, VERSION = "kmeans-weight-sharing", 1
-DTYPES = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
 COLUMNS: Columns = {
     "layer": str,
     "n_weights": "{:,.0f}".format,
@@ -54,23 +38,7 @@ COLUMNS: Columns = {
     "ratio": "{:.2f}".format,
 }
 TOTALS = ("n_weights", "bytes_before", "label_bytes", "codebook_bytes", "bytes")
-PARTS = ("centers", "labels", "counts", "scale")
-WRONG = (SafetensorError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REST = ("exact", "float16")
-
-
-class FileError(ValueError):
-    """A file that is not a compressed model, is damaged, or does not fit the model.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from lib.compression import load
-    >>> load("missing.safetensors", torch.nn.Linear(2, 2))
-    Traceback (most recent call last):
-        ...
-    lib.compression.file.FileError: cannot read missing.safetensors: No such file or directory
-    """
 
 
 def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", about: str = "") -> int:
@@ -113,38 +81,21 @@ def save(model: nn.Module, path: str | os.PathLike, *, rest: str = "exact", abou
         raise ValueError(f"rest={rest!r} is unknown: choose from {', '.join(REST)}.")
     model = _unwrapped(model)
     shared = shared_parameters(model)
-    tensors: dict[str, torch.Tensor] = {}
-    layers: dict[str, dict] = {}
-    same: dict[str, str] = {}
     names: dict[Any, str] = {}  # by what is kept, the name it is kept under
-    for name, found in shared.items():
-        if (first := names.setdefault(id(found.original), name)) != name:
-            same[name] = first
-            continue
-        parts, layers[name] = _coded(found)
-        tensors |= {f"{name}:{part}": tensor for part, tensor in parts.items()}
-    for name, tensor in _others(model).items():
-        if (first := names.setdefault(_identity(tensor), name)) != name:
-            same[name] = first
-            continue
-        half = rest == "float16" and tensor.is_floating_point()
-        tensors[name] = (_half(name, tensor) if half else tensor).contiguous()
-    content = {
-        "about": about,
-        "layers": layers,
-        "same": same,
-        "checksums": {name: _checksum(name, tensor) for name, tensor in tensors.items()},
-    }
-    text = json.dumps(content, separators=(",", ":"), sort_keys=True)
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "content": text,
-        "checksum": _digest(text.encode()),
-    }
-    data = to_bytes(tensors, metadata)
-    write_atomically(path, data)
-    return len(data)
+    with Writer(path, about) as file:
+        for name, found in shared.items():
+            if (first := names.setdefault(id(found.original), name)) != name:
+                file.tie(name, first)
+            else:
+                parametrization: Any = found[0]
+                file.add_shared(name, parametrization, found.original)
+        for name, tensor in _others(model).items():
+            if (first := names.setdefault(_identity(tensor), name)) != name:
+                file.tie(name, first)
+            else:
+                half = rest == "float16" and tensor.is_floating_point()
+                file.add(name, _half(name, tensor) if half else tensor)
+        return file.finish()
 
 
 def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> nn.Module:
@@ -183,7 +134,7 @@ def load(path: str | os.PathLike, model: nn.Module, *, shared: bool = False) -> 
     True
     """
     inner = _unwrapped(model)
-    with _opened(path) as file:
+    with opened(path) as file:
         ours = inner.state_dict(keep_vars=True)
         _check_fit(file, inner, ours)
         plain = {name: file.tensor(name) for name in file.plain}
@@ -262,7 +213,7 @@ def describe(path: str | os.PathLike) -> list[dict[str, Any]]:
     >>> layer["coding"], layer["label_bytes"], whole["bytes"] == size
     ('2 bits', 8, True)
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         layers = {name: file.row(name) for name in file.layers}
         kernels = [row for name, row in layers.items() if len(file.layers[name]["shape"]) > 2]
         rest = sum(file.tensor(name).nbytes for name in file.plain)
@@ -317,46 +268,8 @@ def about(path: str | os.PathLike) -> str:
     >>> about("network.safetensors")
     'alexnet'
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.about
-
-
-# ------------------------------------------------------------------------------- writing
-
-
-def _coded(found):
-    """Tensors of one shared weight, and its entry in the header."""
-    shared, centers = found[0], found.original.detach().cpu()
-    labels, channels = shared.labels.cpu(), shared.channels
-    flat = labels.numpy().reshape(-1)
-    kinds = {torch.uint8: np.uint8, torch.int16: np.uint16, torch.int32: np.uint16}
-    flat = flat.astype(kinds[labels.dtype], copy=False)
-    used = np.flatnonzero(np.bincount(flat, minlength=shared.n_clusters))
-    if len(used) < shared.n_clusters:
-        place = np.zeros(shared.n_clusters, flat.dtype)
-        place[used] = np.arange(len(used))
-        flat = place[flat]
-    code = encode(flat, len(used))
-    parts = {
-        "centers": _smallest(centers[..., torch.from_numpy(used)]),
-        "labels": torch.from_numpy(code.data),
-    }
-    if code.counts is not None:
-        parts["counts"] = torch.from_numpy(code.counts)
-    if shared.scale is not None:
-        parts["scale"] = _smallest(shared.scale.cpu())
-    layer = {"shape": list(labels.shape), "dtype": _name_of(centers.dtype)}
-    if channels is not None:
-        layer["channels"] = [channels.axis, channels.size]
-    if shared.fixed is not None and shared.fixed in used:
-        layer["fixed"] = int(np.searchsorted(used, shared.fixed))
-    return parts, layer
-
-
-def _smallest(tensor):
-    """The tensor in float16 if that changes no value."""
-    half = tensor.half()
-    return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
 
 
 def _half(name, tensor):
@@ -387,150 +300,6 @@ def _identity(tensor):
     if tensor.numel() == 0:
         return id(tensor)
     return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-
-
-def _digest(data):
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def _checksum(name, tensor):
-    """Checksum of a tensor's name, dtype, shape and bytes."""
-    kind = json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode()
-    return _digest(kind + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-
-
-# ------------------------------------------------------------------------------- reading
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """A `_File` whose header has been checked; every fault of the file is a `FileError`."""
-    try:
-        with safe_open(path, "pt") as file:
-            yield _File(path, file)
-    except FileError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error).removesuffix(f": {path}")
-        raise FileError(f"cannot read {path}: {reason}") from error
-    except WRONG as error:
-        raise FileError(f"{path} is not a whole compressed model: {error}") from error
-
-
-class _File:
-    """An open file: its header, checked, and its tensors, checked when they are read."""
-
-    def __init__(self, path, file):
-        self.path, self.file = path, file
-        metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise FileError(f"{path} is a safetensors file, but not of a compressed model.")
-        if metadata.get("version") != str(VERSION):
-            raise FileError(
-                f"{path} is of version {metadata.get('version')} of the format; "
-                f"this program reads version {VERSION}."
-            )
-        if _digest(metadata["content"].encode()) != metadata.get("checksum"):
-            raise FileError(f"{path} is damaged: its header fails its checksum.")
-        content = json.loads(metadata["content"])
-        self.about, self.layers, self.same = content["about"], content["layers"], content["same"]
-        self.checksums = content["checksums"]
-        if set(file.keys()) != set(self.checksums):
-            odd = sorted(set(file.keys()) ^ set(self.checksums))
-            raise FileError(f"{path} is damaged: it has or lacks {', '.join(odd)}.")
-        parts = {f"{name}:{part}" for name in self.layers for part in PARTS}
-        self.plain = [name for name in self.checksums if name not in parts]
-        for name, layer in self.layers.items():
-            _check_layer(path, name, layer)
-
-    def tensor(self, name):
-        """One tensor, compared with its checksum."""
-        found = self.file.get_tensor(name)
-        if _checksum(name, found) != self.checksums[name]:
-            raise FileError(f"{self.path} is damaged: {name} fails its checksum.")
-        return found
-
-    def shape(self, name):
-        """Shape of a tensor, which is not read."""
-        return self.file.get_slice(name).get_shape()
-
-    def parts(self, name):
-        """The tensors of one weight."""
-        return {
-            part: self.tensor(f"{name}:{part}")
-            for part in PARTS
-            if f"{name}:{part}" in self.checksums
-        }
-
-    def shared_weight(self, name):
-        """The parametrization of one weight, and its centers."""
-        layer, parts = self.layers[name], self.parts(name)
-        shape, dtype = layer["shape"], DTYPES[layer["dtype"]]
-        channels = Channels(*layer["channels"]) if "channels" in layer else None
-        centers, scale = parts["centers"].to(dtype), parts.get("scale")
-        books = () if channels is None else (channels.n_groups(shape),)
-        if centers.shape[:-1] != books or centers.shape[-1:] == (0,):
-            raise FileError(f"{self.path}: {name} has centers of shape {list(centers.shape)}.")
-        counts = parts["counts"].numpy() if "counts" in parts else None
-        code = Code(parts["labels"].numpy(), counts)
-        try:
-            labels = decode(code, math.prod(shape), centers.shape[-1])
-        except ValueError as error:
-            raise FileError(f"{self.path}: {name}: {error}") from error
-        if labels.dtype == np.uint16:
-            labels = labels.astype(np.int32)
-        scale = scale if scale is None else scale.to(dtype)
-        labels = torch.from_numpy(labels).view(shape)
-        if scale is not None and torch.broadcast_shapes(scale.shape, shape) != torch.Size(shape):
-            raise FileError(f"{self.path}: {name} has a scale of shape {list(scale.shape)}.")
-        fixed = layer.get("fixed")
-        return SharedWeight(labels, centers.shape[-1], channels, scale, fixed), centers
-
-    def row(self, name):
-        """The size table's row of one weight."""
-        layer, parts = self.layers[name], self.parts(name)
-        n_weights, k = math.prod(layer["shape"]), parts["centers"].shape[-1]
-        bytes_ = {part: tensor.nbytes for part, tensor in parts.items()}
-        counts = parts["counts"].numpy() if "counts" in parts else None
-        labels = bytes_["labels"] + bytes_.get("counts", 0)
-        return {
-            "layer": name.removesuffix(".weight"),
-            "n_weights": n_weights,
-            "n_clusters": k,
-            "coding": f"{n_bits(k)} bits" if counts is None else "entropy",
-            "entropy": None if counts is None else entropy(counts),
-            "bytes_before": n_weights * DTYPES[layer["dtype"]].itemsize,
-            "label_bytes": labels,
-            "codebook_bytes": sum(bytes_.values()) - labels,
-            "bytes": sum(bytes_.values()),
-        }
-
-
-def _check_layer(path, name, layer):
-    """Raise FileError for an entry of the header that `save` cannot have written."""
-    shape, channels = layer["shape"], layer.get("channels")
-    sound = (
-        isinstance(shape, list)
-        and all(type(size) is int and 0 < size < 1 << 40 for size in shape)
-        and math.prod(shape) < 1 << 40
-        and layer["dtype"] in DTYPES
-        and (channels is None or _is_channels(channels, shape))
-        and type(layer.get("fixed", 0)) is int
-    )
-    if not sound:
-        raise FileError(f"{path}: the header's entry for {name} is impossible: {layer}.")
-
-
-def _is_channels(found, shape):
-    """Whether an entry is an axis of the shape and a number of channels."""
-    return (
-        isinstance(found, list)
-        and len(found) == 2
-        and all(type(number) is int for number in found)
-        and found[0] in (0, 1)
-        and found[0] < len(shape)
-        and found[1] > 0
-    )
 
 
 def _check_fit(file, model, ours):
@@ -580,17 +349,13 @@ def _check_dtypes(file, plain, ours):
         found = plain.get(file.same.get(name, name), tensor).dtype
         half = found == torch.float16 and tensor.is_floating_point()
         if found != tensor.dtype and not half:
-            found, expected = _name_of(found), _name_of(tensor.dtype)
+            found, expected = name_of(found), name_of(tensor.dtype)
             raise FileError(f"{file.path}: {name} is {found}, the model's {expected}.")
 
 
 def _text_of(tensor):
-    return _text(list(tensor.shape), _name_of(tensor.dtype))
+    return _text(list(tensor.shape), name_of(tensor.dtype))
 
 
 def _text(shape, dtype):
     return f"{dtype} {shape}"
-
-
-def _name_of(dtype):
-    return str(dtype).removeprefix("torch.")

@@ -238,7 +238,7 @@ def test_no_file_and_no_model_file(tmp_path):
 
 def rewritten(path, target, change):
     """A copy of a file with another header and matching checksums: hostile, not damaged."""
-    from lib.compression import file as module
+    from lib.compression import container as module
 
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
@@ -247,9 +247,9 @@ def rewritten(path, target, change):
     content = json.loads(metadata["content"])
     tensors = load_file(path)
     change(metadata, content, tensors)
-    content["checksums"] = {name: module._checksum(name, t) for name, t in tensors.items()}
+    content["checksums"] = {name: module.checksum(name, t) for name, t in tensors.items()}
     metadata["content"] = json.dumps(content)
-    metadata["checksum"] = module._digest(metadata["content"].encode())
+    metadata["checksum"] = module.digest(metadata["content"].encode())
     save_file(tensors, target, metadata)
     return target
 

@@ -44,7 +44,7 @@ class Command:
         """Send a signal."""
         os.kill(self._process.pid, number)
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=600):
         """Exit status; that of a killed process is the signal's number, negative."""
         self._process.join(seconds)
         assert self._process.exitcode is not None, "the command has not ended"
@@ -69,7 +69,7 @@ def _run(repository, arguments, log, environment):
     sys.exit(__main__.main(list(arguments)))
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=600):
     """Wait until a condition holds and return its value; it is asked twenty times a second."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -76,6 +76,8 @@ def iterations(speed, bits):
     """In how many layers ours takes the fewest iterations, from the table `speed`."""
     rows = _sorted_engine(speed, bits)
     rows = by_default(rows[rows["max_iter"].isna() & (rows["init"] != "optimal")])
+    if lacking := _lacking(rows, [OURS]):
+        return lacking
     mean = rows.groupby(["layer", "init"])["n_iter"].mean().unstack("init")
     rank = mean.rank(axis=1, method="min")[OURS]
     return (
@@ -107,6 +109,8 @@ def _sorted_engine(speed, bits):
 def textbook_time(speed, bits):
     """Textbook seconds of ours beside the baselines', from the table `speed`."""
     seconds = by_default(textbook_seconds(speed, bits).reset_index())
+    if lacking := _lacking(seconds):
+        return lacking
     mean = seconds.groupby("init")[["textbook", NEAR]].mean()
     saved = 100 * (1 - mean.loc[OURS] / mean)
     whole, near = (
@@ -149,11 +153,19 @@ def endpoint(table, bits, n_images):
     """Ours beside the baselines at the endpoints' bits, from the table `accuracy`."""
     table = table[table["network"] == table["network"].iloc[0]]
     rows = table[(table["bits"] == bits) & (table["n_images"] == n_images)]
+    if lacking := _lacking(rows):
+        return lacking
     text = bullets(f"In this run {OURS} is", _gains(by_default(rows)))
     revised = rows[rows["revise"].astype(bool)]
     if not set(BASELINES) <= set(revised["init"]):
         return text
     return text + "\n\n" + bullets("With revision of the baselines, too, it is", _gains(revised))
+
+
+def _lacking(rows, inits=(OURS, *BASELINES)):
+    """What a reading says in place of a comparison that a run cannot make; else nothing."""
+    missing = [init for init in inits if init not in set(rows["init"])]
+    return f"This run has nothing to compare: no {listed(missing)}." if missing else ""
 
 
 def _gains(rows):
