@@ -8,7 +8,13 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lib.evaluation import EvaluationError, batches_of, count_right, wilson_interval
+from lib.evaluation import (
+    EvaluationError,
+    batches_of,
+    count_right,
+    paired_interval,
+    wilson_interval,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.randn(23, 4, generator=GENERATOR)
@@ -97,3 +103,27 @@ def test_wilsons_interval_solves_its_equation(right, n, level):
     ends, z = np.array(wilson_interval(right, n, level)) / 100, ndtri((1 + level) / 2)
     np.testing.assert_allclose((right / n - ends) ** 2, z**2 * ends * (1 - ends) / n, atol=1e-14)
     assert ends[0] < ends[1]
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (5, 2), (40, 3), (0, 7)])
+def test_a_paired_interval_covers_the_loss(lost, won):
+    """Of what binomial draws of the differing inputs give, about 95 % lie within."""
+    n, rng = 400, np.random.default_rng(lost + won)
+    before = np.ones(n, bool)
+    before[:won] = False
+    after = np.ones(n, bool)
+    after[won : won + lost] = False
+    loss, low, high = paired_interval(before, after)
+    assert loss == pytest.approx(100 * (lost - won) / n)
+    assert low < loss < high
+    draws = rng.multinomial(n, [lost / n, won / n, 1 - (lost + won) / n], 4000)
+    share = np.mean([low <= 100 * (a - b) / n <= high for a, b, _ in draws])
+    assert share > 0.94
+    back = paired_interval(after, before)
+    assert back == pytest.approx((-loss, -high, -low))
+
+
+def test_answers_of_other_inputs_are_not_paired():
+    for before, after in (([True], [True, False]), ([], []), ([[True]], [[True]])):
+        with pytest.raises(EvaluationError, match="give one for each input"):
+            paired_interval(before, after)

@@ -18,12 +18,7 @@ PUBLIC = [
     if callable(getattr(package, name))
 ]
 # Engine and command line are not for users; the study and what reads people's files has its tests.
-# So have the rooms of the compressor that `compress` alone calls.
-COMPRESSOR = tuple(
-    f"lib.compression.{name}"
-    for name in ("calibration", "calls", "compressing", "layer", "layout", "lockstep", "rate_aware")
-)
-SKIPPED = ("lib.engine", "lib.study", "lib.__main__", *COMPRESSOR)
+SKIPPED = ("lib.engine", "lib.study", "lib.__main__")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(lib.__path__, "lib.")

@@ -5,9 +5,12 @@ channel does to the model's outputs.
 """
 
 import contextlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from .calls import Call, Uses, called, floats, n_inputs, weights_of
@@ -70,13 +73,21 @@ class Survey:
         layer's own outputs.
     """
 
-    uses: dict
-    left: dict
+    uses: dict[str, Use]
+    left: dict[str, str]
     power: float
     by_gradient: bool
 
 
-def survey(model, batches, names=None, *, loss=None, seed=0, progress=iter):
+def survey(
+    model: nn.Module,
+    batches: Sequence[Any],
+    names: Collection[str] | None = None,
+    *,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    seed: int = 0,
+    progress: Callable = iter,
+) -> Survey:
     """Pass the inputs through the float model, and gradients back.
 
     The squared error of the model's outputs that a layer's error makes is, to first order and for
@@ -94,9 +105,9 @@ def survey(model, batches, names=None, *, loss=None, seed=0, progress=iter):
         From the outputs of a batch to the losses of its inputs, or their sum. The loss's squared
         gradients, its Fisher information where classes are drawn from what the model predicts, then
         take the Jacobian's place.
-    seed : int
+    seed : int, default 0
         Of the random signs, and of inputs drawn.
-    progress : callable
+    progress : callable, default iter
         Wraps the batches.
 
     Returns
@@ -119,15 +130,19 @@ def survey(model, batches, names=None, *, loss=None, seed=0, progress=iter):
     return Survey(uses, left, power / n, by_gradient)
 
 
-def most_inputs(call):
+def most_inputs(call: Call) -> int:
     """Inputs that a layer's moments are taken from at most."""
     columns = to_matrix(call.arguments["weight"], call).shape[-1]
     return max(LEAST_INPUTS, INPUTS_A_COLUMN * columns)
 
 
-def uses_of(model, batch, names=None):
+def uses_of(
+    model: nn.Module, batch: Any, names: Collection[str] | None = None
+) -> tuple[dict[str, Use], dict[str, str]]:
     """Uses of the weights in one batch, and the reasons of those that stay exact."""
-    weights, uses, left, readers = weights_of(model), {}, {}, _Readers()
+    weights, readers = weights_of(model), _Readers()
+    uses: dict[str, Use] = {}
+    left: dict[str, str] = {}
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def answer(call):

@@ -7,7 +7,9 @@ at once, or in a function of someone's own. The model itself is not touched.
 
 import contextlib
 import inspect
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,15 +44,17 @@ class Call:
     """
 
     name: str
-    function: object
-    arguments: dict
+    function: Callable
+    arguments: dict[str, Any]
 
     @property
-    def input(self):
+    def input(self) -> torch.Tensor:
         """The input."""
         return self.arguments["input"]
 
-    def output(self, weight=None, bias=None):
+    def output(
+        self, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """What the call computes, by its own weight and bias or by others in their place."""
         given = dict(self.arguments)
         if weight is not None:
@@ -60,50 +64,52 @@ class Call:
         return self.function(**given)
 
     @property
-    def spatial(self):
+    def spatial(self) -> int:
         """Number of spatial axes: 0 for a linear layer or an embedding."""
         return self.arguments["weight"].dim() - 2 if self.is_convolution else 0
 
     @property
-    def is_convolution(self):
+    def is_convolution(self) -> bool:
         """Whether it is a convolution, transposed ones included."""
         return self.function in CONVOLUTIONS or self.is_transposed
 
     @property
-    def is_transposed(self):
+    def is_transposed(self) -> bool:
         """Whether it is a transposed convolution."""
         return self.function in TRANSPOSED
 
     @property
-    def is_embedding(self):
+    def is_embedding(self) -> bool:
         """Whether it looks rows of the weight up."""
         return self.function is functional.embedding
 
     @property
-    def groups(self):
+    def groups(self) -> int:
         """Groups of channels, which have inputs of their own."""
         return self.arguments.get("groups", 1) if self.is_convolution else 1
 
-    def by_channel(self, outputs):
+    def by_channel(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs as (channels, everything else)."""
         axis = outputs.dim() - 1 - self.spatial
         return outputs.movedim(axis, 0).flatten(1)
 
-    def channels(self, values):
+    def channels(self, values: torch.Tensor) -> torch.Tensor:
         """Values of the channels, to be broadcast over the outputs."""
         return values.view(-1, *[1] * self.spatial)
 
-    def moved(self, outputs, slope, shift):
+    def moved(
+        self, outputs: torch.Tensor, slope: torch.Tensor, shift: torch.Tensor
+    ) -> torch.Tensor:
         """Outputs whose channels got a factor and a shift."""
         slope, shift = (self.channels(values).to(outputs) for values in (slope, shift))
         return torch.addcmul(shift, outputs, slope)
 
     @property
-    def has_factors(self):
+    def has_factors(self) -> bool:
         """Whether the weight has an axis of output channels: not if transposed and in groups."""
         return not (self.is_transposed and self.groups > 1)
 
-    def factors(self, values):
+    def factors(self, values: torch.Tensor) -> torch.Tensor:
         """Factors of the channels, to be broadcast over the weight."""
         axis = int(self.is_transposed or self.is_embedding)
         n = self.arguments["weight"].dim()
@@ -205,7 +211,7 @@ class Uses(TorchFunctionMode):
         ]
 
 
-def weights_of(model):
+def weights_of(model: nn.Module) -> dict[int, str]:
     """Names by `id` of the floating-point parameters of two axes or more, tied ones once.
 
     Raises
@@ -222,7 +228,7 @@ def weights_of(model):
     }
 
 
-def weight_names(model, layers):
+def weight_names(model: nn.Module, layers: Iterable[str]) -> list[str]:
     """Names of weights, of the names of modules or of parameters; of tied ones the first.
 
     Raises
@@ -231,7 +237,7 @@ def weight_names(model, layers):
         For a name that the model does not have.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    first = {}
+    first: dict[int, str] = {}
     for name, parameter in parameters.items():
         first.setdefault(id(parameter), name)
     found = [name if name in parameters else f"{name}.weight".lstrip(".") for name in layers]
@@ -242,7 +248,7 @@ def weight_names(model, layers):
 
 
 @contextlib.contextmanager
-def evaluating(*models):
+def evaluating(*models: nn.Module) -> Iterator[None]:
     """Evaluation mode without the fused attention, which hides its weights; both put back."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -257,7 +263,7 @@ def evaluating(*models):
             module.training = training
 
 
-def called(model, batch):
+def called(model: nn.Module, batch: Any) -> Any:
     """The model's outputs of one batch: a tensor, a dictionary or a tuple of arguments."""
     if isinstance(batch, dict):
         return model(**batch)
@@ -266,7 +272,7 @@ def called(model, batch):
     return model(batch)
 
 
-def n_inputs(batch):
+def n_inputs(batch: Any) -> int:
     """Inputs in a batch: the length of the first axis of its first tensor."""
     first = next((value for value in _flat([batch]) if isinstance(value, torch.Tensor)), None)
     if first is None or first.dim() == 0:
@@ -274,7 +280,7 @@ def n_inputs(batch):
     return len(first)
 
 
-def mapped(values, function):
+def mapped(values: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """Tensors with a function applied, wherever they are in dictionaries, tuples and lists."""
     if isinstance(values, dict):
         return {key: mapped(inner, function) for key, inner in values.items()}
@@ -284,7 +290,7 @@ def mapped(values, function):
     return function(values) if isinstance(values, torch.Tensor) else values
 
 
-def part(batch, index):
+def part(batch: Any, index: Any) -> Any:
     """Some of a batch's inputs, chosen by a slice or by a tensor of numbers.
 
     What has no axis of inputs, as a number or a tensor of another length, stays as it is.
@@ -293,7 +299,7 @@ def part(batch, index):
     return mapped(batch, lambda value: value[index] if value.dim() and len(value) == n else value)
 
 
-def floats(outputs):
+def floats(outputs: Any) -> list[torch.Tensor]:
     """Floating-point tensors among a model's outputs, in order."""
     return [
         value

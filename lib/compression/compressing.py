@@ -5,12 +5,16 @@ import dataclasses
 import math
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from ..codebook import SharedWeight
+from ..config import check_known
+from ..initialization import INITIALIZATIONS
 from ..shared import install_all
 from ..sizes import Sizes, bytes_of
 from ..text import Columns, text_table
@@ -65,9 +69,9 @@ class CompressedLayer:
     >>> import torch
     >>> import lib
     >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
-    >>> small = lib.compress(model, [torch.randn(32, 64)], bits=2)
-    >>> [layer.name for layer in small.layers]
-    ['0', '1']
+    >>> layer = lib.compress(model, [torch.randn(32, 64)], bits=2).layers[0]
+    >>> layer.name, layer.n_weights, layer.ratio > 8
+    ('0', 4096, True)
     """
 
     name: str
@@ -79,15 +83,15 @@ class CompressedLayer:
     by_channel: bool
     corrected: str
     n_choices: int
-    tied: tuple = ()
+    tied: tuple[str, ...] = ()
 
     @property
-    def bits_per_weight(self):
+    def bits_per_weight(self) -> float:
         """Bits of a weight."""
         return 8 * self.bytes_after / self.n_weights
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """Bytes before over bytes after."""
         return self.bytes_before / self.bytes_after
 
@@ -120,13 +124,13 @@ class CompressedModel(Sizes):
     >>> import lib
     >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
     >>> small = lib.compress(model, [torch.randn(32, 64)], bits=2)
-    >>> [layer.name for layer in small.layers]
-    ['0', '1']
+    >>> abs(small.bits_per_weight - 2) < 0.02, small.left
+    (True, {})
     """
 
     model: torch.nn.Module
-    layers: tuple
-    left: dict
+    layers: tuple[CompressedLayer, ...]
+    left: dict[str, str]
     multiplier: float
     predicted_loss: float
     measured_loss: float
@@ -134,7 +138,7 @@ class CompressedModel(Sizes):
     seconds: float
     n_passes: int
 
-    def report(self):
+    def report(self) -> str:
         """A table by layer, what stayed exact and why, and totals; text of several lines."""
         lines = [
             text_table(map(_cells, self.layers), COLUMNS),
@@ -156,21 +160,22 @@ def _cells(layer):
 
 
 def compress(
-    model,
-    batches,
+    model: torch.nn.Module,
+    batches: Iterable[Any],
     *,
-    bits=None,
-    ratio=None,
-    n_bytes=None,
-    max_loss=None,
-    evaluate=None,
-    multiplier=None,
-    layers=None,
-    loss=None,
-    renormalize=False,
-    seed=0,
-    progress=False,
-):
+    bits: float | None = None,
+    ratio: float | None = None,
+    n_bytes: float | None = None,
+    max_loss: float | None = None,
+    evaluate: Callable[[torch.nn.Module], float] | None = None,
+    multiplier: float | None = None,
+    layers: Iterable[str] | None = None,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    renormalize: bool = False,
+    init: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> CompressedModel:
     """Compress a model by a few hundred inputs, whose labels are not needed.
 
     Every convolution, linear layer, attention projection and embedding gets a codebook and labels
@@ -183,7 +188,7 @@ def compress(
     ----------
     model : nn.Module
         Not modified; evaluated in evaluation mode, on its device.
-    batches : sequence
+    batches : iterable
         Inputs: tensors, tuples of arguments or dictionaries of keywords. Those of plain tensors are
         cut to 32 inputs.
     bits, ratio, n_bytes : float, optional
@@ -201,12 +206,15 @@ def compress(
     loss : callable, optional
         From the outputs of a batch to the losses of its inputs or their sum. Its Fisher information
         then says what a layer's error costs, instead of the outputs' squared error.
-    renormalize : bool
+    renormalize : bool, default False
         Take the means and variances of batch normalization again from the inputs, at the end. A few
         hundred inputs are too few for most networks.
-    seed : int
+    init : str, optional
+        A name in `lib.INITIALIZATIONS`: what centers start from, as many as otherwise. By default
+        from the cells with the least cost of error and bits together.
+    seed : int, default 0
         Of random signs and of inputs drawn. The same call gives the same model.
-    progress : bool
+    progress : bool, default False
         Show progress bars.
 
     Returns
@@ -236,26 +244,23 @@ def compress(
     ['0', '1']
     """
     start = time.perf_counter()
-    target = _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier)
+    _check_target(bits, ratio, n_bytes, max_loss, evaluate, multiplier)
     with evaluating(model):
-        plan = _plan(model, batches, layers, loss, seed, progress)
-        if target == "multiplier":
+        plan = _plan(model, batches, layers, loss, init, seed, progress)
+        if multiplier is not None:
             found = _pass(plan, multiplier)
-        elif target == "max_loss":
+        elif evaluate is not None and max_loss is not None:
             found = _smallest(plan, evaluate, evaluate(model) - max_loss)
         else:
-            n = plan.n_weights
-            goal = {"bits": lambda: bits * n / 8, "n_bytes": lambda: n_bytes}
-            goal["ratio"] = lambda: plan.bytes_before / ratio
-            found = _of_size(plan, goal[target]())
+            found = _of_size(plan, _bytes_wanted(plan, bits, ratio, n_bytes))
         record = _record(plan, found, start)
         if renormalize:
             _renormalize(record.model, plan.batches)
     return record
 
 
-def _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier):
-    """Name of the one target that is given."""
+def _check_target(bits, ratio, n_bytes, max_loss, evaluate, multiplier):
+    """Raise ValueError unless exactly one target is given, and can be met by something."""
     targets = {
         "bits": bits,
         "ratio": ratio,
@@ -271,7 +276,13 @@ def _target(bits, ratio, n_bytes, max_loss, evaluate, multiplier):
         raise ValueError(f"{name}={value} must be positive and finite.")
     if (name == "max_loss") != (evaluate is not None):
         raise ValueError("max_loss and evaluate need each other: give both or neither.")
-    return name
+
+
+def _bytes_wanted(plan, bits, ratio, n_bytes):
+    """The one of these targets that is given, in bytes."""
+    if bits is not None:
+        return bits * plan.n_weights / 8
+    return plan.bytes_before / ratio if ratio is not None else n_bytes
 
 
 def _rebatched(batches):
@@ -294,6 +305,7 @@ class _Plan:
     model: torch.nn.Module
     batches: list
     survey: object
+    init: str | None
     seed: int
     progress: bool
     by_channel: dict = field(default_factory=dict)  # where that is settled
@@ -315,7 +327,9 @@ class _Plan:
         return tqdm(desc=text, total=len(self.parameters), disable=not self.progress)
 
 
-def _plan(model, batches, layers, loss, seed, progress):
+def _plan(model, batches, layers, loss, init, seed, progress):
+    if init is not None:
+        check_known("init", [init], INITIALIZATIONS)
     batches = _rebatched(list(batches))
 
     def bar(batches):
@@ -326,7 +340,7 @@ def _plan(model, batches, layers, loss, seed, progress):
     if not found.uses:
         reasons = "; ".join(f"{name}: {why}" for name, why in found.left.items())
         raise ValueError(f"nothing can be compressed. {reasons or 'The model has no weights.'}")
-    return _Plan(model, batches, found, seed, progress)
+    return _Plan(model, batches, found, init, seed, progress)
 
 
 @dataclass(eq=False)
@@ -473,7 +487,8 @@ def _step(plan, found, name, here, exact):
         made = [walk.call.output(weight, layer.bias) for walk in here]
     else:
         calls, how = [walk.call for walk in here], {"by_channel": plan.by_channel.get(name)}
-        layer = compress_layer(use, parameter, calls, price, seed=plan.seed, **how)
+        how |= {"init": plan.init, "seed": plan.seed}
+        layer = compress_layer(use, parameter, calls, price, **how)
         found.layers[name] = layer
         weight = layer.weight(parameter, use.call)
         made = [call.output(weight) for call in calls]

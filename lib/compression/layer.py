@@ -1,12 +1,14 @@
 """One layer compressed: its weight's labels and codebook, and its channels corrected."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .calibration import most_inputs
+from .calibration import Use, most_inputs
+from .calls import Call
 from .correction import least_squares
 from .layout import from_matrix, inputs_of, to_matrix
 from .rate_aware import Factor, coded_bytes, factor, fit
@@ -54,14 +56,23 @@ class Compressed:
     shift: torch.Tensor | None = None
     n_bytes: int = 0
 
-    def weight(self, like, call):
+    def weight(self, like: torch.Tensor, call: Call) -> torch.Tensor:
         """The weight that these make, in the dtype and on the device of `like`."""
         centers = torch.from_numpy(self.centers).to(like)
         weight = centers[self.labels.int().to(like.device)]
         return weight if self.scale is None else weight * call.factors(self.scale).to(like)
 
 
-def compress_layer(use, weight, calls, multiplier, *, by_channel=None, seed=0):
+def compress_layer(
+    use: Use,
+    weight: torch.Tensor,
+    calls: Sequence[Call],
+    multiplier: float,
+    *,
+    by_channel: bool | None = None,
+    init: str | None = None,
+    seed: int = 0,
+) -> Compressed:
     """Labels and codebook of one weight.
 
     Parameters
@@ -74,7 +85,9 @@ def compress_layer(use, weight, calls, multiplier, *, by_channel=None, seed=0):
         What a bit costs, in units of the model's outputs squared.
     by_channel : bool, optional
         Whether channels are divided by factors before they are clustered; by default where it pays.
-    seed : int
+    init : str, optional
+        What the codebook starts from, as of `rate_aware.first_codebook`.
+    seed : int, default 0
         Of the inputs drawn.
 
     Returns
@@ -91,7 +104,8 @@ def compress_layer(use, weight, calls, multiplier, *, by_channel=None, seed=0):
         scale = None
     if scale is not None:
         matrix, importance = matrix / scale[..., None], importance * scale.square()
-    found = fit(_cut(matrix, pieces), factors, _repeat(importance, pieces), multiplier, seed=seed)
+    parts, weighed = _cut(matrix, pieces), _repeat(importance, pieces)
+    found = fit(parts, factors, weighed, multiplier, init=init, seed=seed)
     labels = _joined(found.labels, pieces)
     return Compressed(
         labels=from_matrix(labels, weight.shape, use.call),
@@ -104,7 +118,9 @@ def compress_layer(use, weight, calls, multiplier, *, by_channel=None, seed=0):
     )
 
 
-def rate_curve(use, weight, calls, *, seed=0):
+def rate_curve(
+    use: Use, weight: torch.Tensor, calls: Sequence[Call], *, seed: int = 0
+) -> Callable[[float], float]:
     """Bytes of a layer by multiplier, as a few of its rows tell.
 
     Parameters
@@ -132,12 +148,12 @@ def rate_curve(use, weight, calls, *, seed=0):
         found = fit(tried, factors, weighed, multiplier, share=share, seed=seed, max_iter=3)
         k = len(found.counts)
         sizes.append((coded_bytes(found.counts) - 6 * k) / share + 6 * k)
-    logs, sizes = np.log2(multipliers), np.minimum.accumulate(sizes)
+    logs, least = np.log2(multipliers), np.minimum.accumulate(sizes)
 
     def curve(multiplier):
         log = math.log2(multiplier)
         more = max(0.0, logs[0] - log) / 2 * n / 8  # half a bit for each octave
-        return float(np.interp(log, logs, sizes)) + more
+        return float(np.interp(log, logs, least)) + more
 
     return curve
 
@@ -146,7 +162,7 @@ def _some(rows):
     return torch.linspace(0, rows - 1, min(TRIED_ROWS, rows)).long()
 
 
-def n_pieces(columns):
+def n_pieces(columns: int) -> int:
     """Blocks of equal size that a row is cut into, so that the moments of each fit memory."""
     return next(n for n in range(-(-columns // MOST_COLUMNS), columns + 1) if columns % n == 0)
 
@@ -230,14 +246,21 @@ def _pays(use, matrix, scale, factors, importance, multiplier, pieces):
     return scaled < plain
 
 
-def takes_scale(use):
+def takes_scale(use: Use) -> bool:
     """Whether a layer's output channels can have factors: in the file, or in what follows."""
     if use.n_calls > 1 or use.call.is_embedding:
         return False
     return use.norm is not None or use.call.has_factors
 
 
-def correct_layer(use, layer, ours, theirs, bias, multiplier):
+def correct_layer(
+    use: Use,
+    layer: Compressed,
+    ours: Sequence[torch.Tensor],
+    theirs: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    multiplier: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit a layer's channels to the float model's; written to `layer`.
 
     The outputs of each channel, of inputs that the compressed layers before it made, get the slope
@@ -289,7 +312,7 @@ def _half_slope(use, layer, slope, variance, multiplier):
     return slope if takes_scale(use) and pays else torch.ones_like(slope)
 
 
-def file_bytes(use, layer):
+def file_bytes(use: Use, layer: Compressed) -> int:
     """Bytes of a layer in a file."""
     factors = 0 if layer.scale is None or use.norm is not None else 2 * len(layer.scale)
     return coded_bytes(layer.counts) + factors

@@ -6,12 +6,15 @@ its columns multiply one input each. Of an embedding, a row is a word.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
 
+from .calls import Call
 
-def to_matrix(weight, call):
+
+def to_matrix(weight: torch.Tensor, call: Call) -> torch.Tensor:
     """A weight, or labels of its shape, as (groups, rows, columns)."""
     if not call.is_transposed:
         return weight.reshape(call.groups, len(weight) // call.groups, -1)
@@ -21,7 +24,7 @@ def to_matrix(weight, call):
     return parts.reshape(call.groups, weight.shape[1], -1)
 
 
-def from_matrix(matrix, shape, call):
+def from_matrix(matrix: torch.Tensor, shape: Sequence[int], call: Call) -> torch.Tensor:
     """The weight of a shape that `to_matrix` made this matrix of; contiguous."""
     if not call.is_transposed:
         return matrix.reshape(shape).contiguous()
@@ -30,7 +33,7 @@ def from_matrix(matrix, shape, call):
     return parts.reshape(shape).contiguous()
 
 
-def inputs_of(call, at_most, generator=None):
+def inputs_of(call: Call, at_most: float, generator: torch.Generator | None = None) -> torch.Tensor:
     """Inputs that the rows of a call's weight are multiplied by.
 
     Parameters
@@ -56,7 +59,7 @@ def inputs_of(call, at_most, generator=None):
     counts = [windows.shape[0], *windows.shape[2 : 2 + call.spatial]]
     places = torch.arange(math.prod(counts))
     if len(places) > at_most:
-        places = torch.randint(len(places), (at_most,), generator=generator)
+        places = torch.randint(len(places), (int(at_most),), generator=generator)
     image, *position = (place.to(inputs.device) for place in torch.unravel_index(places, counts))
     found = windows[(image, slice(None), *position)].float().cpu()  # (n, channels, *kernel)
     found = found.reshape(len(found), call.groups, -1)

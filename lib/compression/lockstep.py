@@ -7,8 +7,11 @@ pass is a thread, since a forward pass cannot stop in any other way; one runs at
 
 import contextlib
 import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from .calls import Uses, called
 
@@ -30,18 +33,19 @@ class Walk:
 
     def __init__(self, model, batch, weights):
         self.model, self.batch, self.weights = model, batch, weights
-        self.call = self.outputs = self.error = self.answer = None
+        self.call: Any = None  # a Call where it waits
+        self.outputs = self.error = self.answer = None
         self.cancelled = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.advance(None)
 
-    def waits(self, name):
+    def waits(self, name: str) -> bool:
         """Whether it is stopped at this weight."""
         return self.call is not None and self.call.name == name
 
-    def advance(self, answer):
+    def advance(self, answer: Any) -> None:
         """Let it go on with the output of its call, until it stops again or ends."""
         self.call, self.answer = None, answer
         self._go.release()
@@ -49,7 +53,7 @@ class Walk:
         if self.error is not None:
             raise self.error
 
-    def cancel(self):
+    def cancel(self) -> None:
         """End it."""
         self.cancelled = True
         self._go.release()
@@ -79,9 +83,11 @@ class Walk:
 
 
 @contextlib.contextmanager
-def walks(model, batches, weights):
+def walks(
+    model: nn.Module, batches: Iterable[Any], weights: dict[int, str]
+) -> Iterator[list[Walk]]:
     """A `Walk` of each batch, at its first call; ended whatever happens."""
-    begun = []
+    begun: list[Walk] = []
     try:
         for batch in batches:
             begun.append(Walk(model, batch, weights))
@@ -91,7 +97,9 @@ def walks(model, batches, weights):
             walk.cancel()
 
 
-def stops(ours, theirs):
+def stops(
+    ours: Sequence[Walk], theirs: Sequence[Walk]
+) -> Iterator[tuple[str, list[Walk], list[torch.Tensor | None]]]:
     """Wherever passes wait: the weight's name, which of ours wait there, and what theirs compute.
 
     The consumer lets ours go on; theirs, of the float model, go on by themselves. Where the way

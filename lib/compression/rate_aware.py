@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..clustering import Prepared
+from ..clustering import Prepared, cluster
 from ..engine import threads
 from ..engine.compiled import inner, kernel
 from .coding import entropy, packed_bytes
@@ -73,29 +73,29 @@ class Fitted(NamedTuple):
     counts: np.ndarray
     distortion: float
     cost: float
-    history: tuple
+    history: tuple[float, ...]
 
     @property
-    def n_bytes(self):
+    def n_bytes(self) -> int:
         """Bytes of labels, counts and centers in a file, to a few bytes."""
         return coded_bytes(self.counts)
 
 
-def coded_bytes(counts):
+def coded_bytes(counts: np.ndarray) -> int:
     """Bytes of labels with these counts, of the counts and of float16 centers, in a file."""
     n, k = int(np.sum(counts)), len(counts)
     coded = n * entropy(counts) / 8 + 4 * k + 4
     return 2 * k + math.ceil(min(coded, packed_bytes(n, k)))
 
 
-def factor(moments, damping=0.01):
+def factor(moments: torch.Tensor, damping: float = 0.01) -> Factor:
     """Factor the inputs' second moments; they are used up.
 
     Parameters
     ----------
     moments : float32 tensor of shape (groups, columns, columns)
         Written to.
-    damping : float
+    damping : float, default 0.01
         Added to the diagonal, in units of its mean.
 
     Returns
@@ -130,7 +130,18 @@ def _cholesky(matrices, step):
         matrices.diagonal(dim1=1, dim2=2).add_(step[:, :, 0])
 
 
-def fit(weight, factor, importance, multiplier, *, share=1.0, seed=0, max_iter=8, tol=2e-3):
+def fit(
+    weight: torch.Tensor,
+    factor: Factor,
+    importance: torch.Tensor,
+    multiplier: float,
+    *,
+    share: float = 1.0,
+    init: str | None = None,
+    seed: int = 0,
+    max_iter: int = 8,
+    tol: float = 2e-3,
+) -> Fitted:
     """Labels and codebook of a weight matrix, of the least cost that alternating finds.
 
     Parameters
@@ -141,13 +152,15 @@ def fit(weight, factor, importance, multiplier, *, share=1.0, seed=0, max_iter=8
         Positive: what a squared error of each row's output costs.
     multiplier : float
         What a bit costs.
-    share : float
+    share : float, default 1.0
         Of the layer's weights that these are, which bear this share of what its centers cost.
-    seed : int
+    init : str, optional
+        As of `first_codebook`.
+    seed : int, default 0
         Of the weights that a first codebook is fitted to.
-    max_iter : int
+    max_iter : int, default 8
         Times that labels are chosen at most.
-    tol : float
+    tol : float, default 2e-3
         The alternation stops where it lowers the cost by less, relatively.
 
     Returns
@@ -157,8 +170,9 @@ def fit(weight, factor, importance, multiplier, *, share=1.0, seed=0, max_iter=8
     ordered = weight.gather(2, factor.order[:, None].expand_as(weight)).contiguous()
     importance = importance.float().contiguous()
     of_center = share * BITS_OF_CENTER
-    codebook = first_codebook(ordered, factor, importance, multiplier, of_center, seed)
-    best, history = None, []
+    codebook = first_codebook(ordered, factor, importance, multiplier, of_center, seed, init)
+    best: tuple[float, Chosen, np.ndarray] | None = None
+    history: list[float] = []
     for _ in range(max_iter):
         found = choose_labels(ordered, factor, importance, multiplier, *codebook)
         bits = found.counts.sum() * entropy(found.counts) + of_center * len(found.counts)
@@ -170,6 +184,7 @@ def fit(weight, factor, importance, multiplier, *, share=1.0, seed=0, max_iter=8
         if stop:
             break
         codebook = found.refitted()
+    assert best is not None  # of the first choice
     cost, found, centers = best
     labels = torch.empty_like(found.labels)
     labels.scatter_(2, factor.order[:, None].expand_as(labels), found.labels)
@@ -197,12 +212,12 @@ class Chosen(NamedTuple):
     means: np.ndarray
     distortion: float
 
-    def refitted(self):
+    def refitted(self) -> tuple[np.ndarray, np.ndarray]:
         """Centers and code lengths of these labels."""
         return codebook_of(self.means, self.counts)
 
 
-def codebook_of(centers, counts):
+def codebook_of(centers: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centers in float16 where that changes them little, ascending, with their code lengths."""
     centers, counts = np.asarray(centers, np.float64), np.asarray(counts, np.float64)
     half = centers.astype(np.float16)
@@ -213,8 +228,20 @@ def codebook_of(centers, counts):
     return rounded, (-np.log2(merged / merged.sum())).astype(np.float32)
 
 
-def first_codebook(weight, factor, importance, multiplier, of_center=BITS_OF_CENTER, seed=0):
-    """Centers and code lengths of entropy-constrained cells of weights that are not compensated."""
+def first_codebook(
+    weight: torch.Tensor,
+    factor: Factor,
+    importance: torch.Tensor,
+    multiplier: float,
+    of_center: float = BITS_OF_CENTER,
+    seed: int = 0,
+    init: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centers and code lengths of entropy-constrained cells of weights that are not compensated.
+
+    With `init`, a name in `lib.INITIALIZATIONS`, the same number of centers of this initialization
+    instead, with the lengths of their nearest weights: to compare.
+    """
     n, sample = weight.numel(), min(weight.numel(), SAMPLE)
     rate, values = importance[:, :, None] * factor.curvature[:, None], weight
     rate, values = rate.flatten(), values.flatten()
@@ -229,10 +256,21 @@ def first_codebook(weight, factor, importance, multiplier, of_center=BITS_OF_CEN
         cell_bits=of_center * sample / n,
         n_bins=N_BINS,
     )
-    return codebook_of(cells.centers, cells.counts)
+    if init is None:
+        return codebook_of(cells.centers, cells.counts)
+    start = cluster(values.numpy(), len(cells.centers), init=init, max_iter=0, seed=seed)
+    centers, counts = np.asarray(start.centers), np.asarray(start.counts)
+    return codebook_of(centers[counts > 0], counts[counts > 0])
 
 
-def choose_labels(weight, factor, importance, multiplier, centers, lengths):
+def choose_labels(
+    weight: torch.Tensor,
+    factor: Factor,
+    importance: torch.Tensor,
+    multiplier: float,
+    centers: np.ndarray,
+    lengths: np.ndarray,
+) -> Chosen:
     """Labels of the weights of columns in order, column by column; see the module.
 
     Parameters

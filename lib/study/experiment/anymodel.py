@@ -5,25 +5,32 @@ A model's predictions are cached, so an interrupted run resumes where it stopped
 
 import dataclasses
 import hashlib
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from ...evaluation import wilson_interval
+from ...compression import describe, save
+from ...compression.compressing import compress
+from ...evaluation import paired_interval, wilson_interval
 from ...images import ImagesError, LabelledImages, open_images
 from ...models import CHECKPOINTS, resolve
 from ...preprocessing import preprocessing
 from ...sharing import share_weights
 from ..paths import located
+from ..tables import TABLES
 from .data import load_images
 from .evaluation import cached, top1_columns
 from .network import MEAN, SIZE, STD, device
 from .progress import progress
 from .words import bits_of, lost
 
+METHODS = ("k-means", "k-means by channel", "compress")
+DROP = ("top1_drop", "drop_low", "drop_high")
+BESIDE = ("beside", "beside_low", "beside_high")
 PUBLISHED_CLASSES = 1000  # of ImageNet, whose accuracies torchvision publishes
 MOST_OFF = 0.5  # points by which decoders and resizing may shift top-1 from the published one
 SAMPLE = 8  # images; their scores distinguish models with the same tensors but other code
@@ -46,6 +53,9 @@ class Pictures:
     batch_size : int
     workers : int
         Number of processes that read images.
+    n_calibration : int
+        Images, their labels unused, that `compress` learns from: those that follow the judged ones
+        where there are as many, and else the first judged ones.
     """
 
     source: str
@@ -54,6 +64,7 @@ class Pictures:
     n_images: int | None = None
     batch_size: int = 64
     workers: int = 0
+    n_calibration: int = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +137,10 @@ def model_rows(models, pictures, architecture, grid, **options):
 
 
 def _summary(row):
-    how = "float32" if row["init"] == "float" else f"{row['init']}, {bits_of(row['bits'])}"
+    how = "float32"
+    if row["method"] != "float":
+        start = "" if row["init"] is None else f" from {row['init']}"
+        how = f"{row['method']}{start}, {row['bytes']:,} bytes as of {bits_of(row['bits'])}"
     return f"{row['model']}, {how}: top-1 {row['top1']:.2f} %, {lost(row['top1_drop'])}"
 
 
@@ -154,10 +168,16 @@ class AnyModel:
         self.model = network
         self.preprocessing = preprocessing(arch or name, network, weights=weights, **steps)
         self.expected = architecture.expected(name)
-        images = _open(pictures, self.preprocessing)
         # Round-robin even if all are read: the first batches, which `reestimate` uses, then hold
         # all classes.
+        images = _open(pictures, self.preprocessing).first(None)
+        n, n_calibration = pictures.n_images or len(images), pictures.n_calibration
         self.images = images.first(pictures.n_images)
+        following = range(n, min(n + n_calibration, len(images)))
+        self.others = len(following) == n_calibration  # whether they are others than those judged
+        chosen = following if self.others else range(min(n_calibration, len(self.images)))
+        self.calibration = Subset(images if self.others else self.images, chosen)
+        self.batch_size = pictures.batch_size
         n_classes = len(self.images.labels.unique())
         comparable = pictures.source == "imagenet" and n_classes == PUBLISHED_CLASSES
         comparable = comparable and arch is None
@@ -199,14 +219,20 @@ class AnyModel:
             )
         return f"top-1 {measured:.2f} % on {n} images; {kind} {top1:.2f} %; {how}"
 
-    def rows(self, grid, *, granularity="per_tensor", reestimated=0):
-        """Rows of the table `models`: the float model, then every setting.
+    def rows(self, grid, *, methods=METHODS, layers=None, compress_inits=(), reestimated=0):
+        """Rows of the table `models`: the float model, then at each number of bits every method.
 
         Parameters
         ----------
         grid : sequence of lib.study.experiment.evaluation.Setting
-        granularity : str
-            As of `share_weights`.
+            Of k-means. Their bytes in a file, of the first setting at each number of bits, are what
+            the other methods have, too.
+        methods : sequence of str
+            Of `METHODS`.
+        layers : sequence of str, optional
+            Those that are compressed; by default all convolutions and linear layers.
+        compress_inits : sequence of str
+            What `compress` starts from, beside its own start.
         reestimated : int
             Number of first batches, without labels, on which the means and variances of batch
             normalization are estimated again after sharing; 0 keeps them.
@@ -215,26 +241,73 @@ class AnyModel:
         ------
         dict
         """
-        how = {"granularity": granularity, "reestimated": reestimated}
-        yield self._row(self.right, {"init": "float", "seed": None} | dict.fromkeys(how))
-        for setting in grid:
-            start = time.perf_counter()
-            shared = share_weights(self.model, granularity=granularity, **setting.options())
-            if reestimated:
-                reestimate(shared.model, self.loader, reestimated)
-            seconds = time.perf_counter() - start
-            given = {name: getattr(setting, name) for name in ("init", "bits", "max_iter", "seed")}
-            sizes = {"bytes": shared.bytes_after, "ratio": shared.ratio, "seconds": seconds}
-            yield self._row(self.top(shared.model), given | how | sizes)
+        if unknown := [name for name in methods if name not in METHODS]:
+            raise ValueError(f"methods {unknown} are unknown: choose from {', '.join(METHODS)}.")
+        self.layers, self.reestimated = layers, reestimated
+        yield self._row(self.right, {"method": "float"})
+        for bits in dict.fromkeys(setting.bits for setting in grid):
+            first, *others = (setting for setting in grid if setting.bits == bits)
+            shared, row = self._k_means(first)
+            beside, wanted = self._judged(shared.model), row["bytes"]
+            if METHODS[0] in methods:
+                yield self._row(beside, row, beside)
+                for setting in others:
+                    made, row = self._k_means(setting)
+                    yield self._row(self._judged(made.model), row, beside)
+            if METHODS[1] in methods:
+                yield self._by_channel(first, wanted, beside)
+            for init in (None, *compress_inits) if METHODS[2] in methods else ():
+                given = {"layers": [layer.name for layer in shared.layers], "init": init}
+                yield self._compressed(bits, wanted, given, beside)
 
-    def _row(self, right, given):
-        n = len(self.images)
-        judged = top1_columns(int(right["top1"].sum()), n)
-        judged["top5"] = 100 * right["top5"].double().mean().item()
-        judged["top1_drop"] = 100 * self.right["top1"].double().mean().item() - judged["top1"]
-        blank = dict.fromkeys(["bits", "max_iter", "bytes", "ratio", "seconds"])
-        where = {"model": self.name, "images": self.images.name, "n_images": n}
-        return where | blank | given | judged
+    def _k_means(self, setting, **options):
+        """Shared weights, and what their row says of them."""
+        start = time.perf_counter()
+        given = setting.options() | {"layers": self.layers} | options
+        shared = share_weights(self.model, **given)
+        seconds = time.perf_counter() - start
+        row = {name: getattr(setting, name) for name in ("init", "bits", "max_iter", "seed")}
+        row |= {"method": METHODS[0], "seconds": seconds} | _sizes(shared)
+        return shared, row
+
+    def _by_channel(self, setting, wanted, beside):
+        """A codebook for each output channel, of as many centers as `wanted` bytes hold."""
+        low, high = 1, 2**setting.bits
+        while low < high:  # the largest number of centers whose bytes are no more
+            middle = (low + high + 1) // 2
+            _, row = self._k_means(setting, n_clusters=middle, granularity="per_channel")
+            low, high = (middle, high) if row["bytes"] <= wanted else (low, middle - 1)
+        shared, row = self._k_means(setting, n_clusters=low, granularity="per_channel")
+        return self._row(self._judged(shared.model), row | {"method": METHODS[1]}, beside)
+
+    def _compressed(self, bits, wanted, given, beside):
+        loader = DataLoader(self.calibration, self.batch_size)
+        batches = [inputs.to(device()) for inputs, _ in loader]
+        start = time.perf_counter()
+        made = compress(self.model, batches, n_bytes=wanted, **given)
+        row = {"method": METHODS[2], "init": given["init"], "bits": bits} | _sizes(made)
+        row["seconds"] = time.perf_counter() - start
+        row["calibrated_on"] = "others" if self.others else "the same"
+        return self._row(self._judged(made.model), row, beside)
+
+    def _judged(self, model):
+        """Which images a model gets right, its batch normalization taken again if asked for."""
+        if self.reestimated:
+            reestimate(model, self.loader, self.reestimated)
+        return self.top(model)
+
+    def _row(self, right, given, beside=None):
+        n, own = len(self.images), self.right["top1"]
+        row = dict.fromkeys(TABLES["models"].columns)
+        row |= {"model": self.name, "images": self.images.name, "n_images": n}
+        row |= top1_columns(int(right["top1"].sum()), n)
+        row["top5"] = 100 * right["top5"].double().mean().item()
+        row |= dict(zip(DROP, paired_interval(own, right["top1"]), strict=True))
+        if given["method"] != "float":
+            row["reestimated"] = self.reestimated
+        if beside is not None:
+            row |= dict(zip(BESIDE, paired_interval(right["top1"], beside["top1"]), strict=True))
+        return row | given
 
     def top(self, model):
         """For each image, whether top-1 and whether top-5 has the correct class; cached."""
@@ -282,6 +355,15 @@ def _open(pictures, prepared):
     images = load_images("test")
     items = [Image.fromarray(pixels) for pixels in images.pixels.numpy()]
     return LabelledImages(source, items, images.labels, transform)
+
+
+def _sizes(made):
+    """Bytes of the layers in a file, and times smaller."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model")
+        save(made.model, path)
+        layers = next(row for row in describe(path) if row["layer"] == "all layers")
+    return {"bytes": layers["bytes"], "ratio": layers["ratio"]}
 
 
 def reestimate(model, loader, n_batches):

@@ -151,6 +151,11 @@ FIGURES = {
             "Top-1 of every combination of remedies against distortion.",
             plot_distortion,
         ),
-        Figure("models", "models", "Top-1 of each model by bits and initialization.", plot_models),
+        Figure(
+            "models",
+            "models",
+            "Size and top-1 of each model by every method.",
+            plot_models,
+        ),
     )
 }

@@ -14,6 +14,7 @@ from .style import (
     font_size,
     init_legend,
     layers_of,
+    legend,
     narrow,
     panels,
     width,
@@ -249,17 +250,43 @@ def plot_claims(claims):
 
 
 def plot_models(models):
-    """Top-1 by bits and initialization, a panel a model; the float model dotted."""
-    names, inits = list(dict.fromkeys(models["model"])), inits_of(models)
+    """Size against top-1, a panel a model: every method and initialization; float is dotted."""
+    names = list(dict.fromkeys(models["model"]))
     with drawing():
-        figure, axes = panels(len(names), 2, 2.3)
+        figure, axes = panels(len(names), 2, 2.6)
         for axis, name in zip(axes, names, strict=True):
             rows = models[models["model"] == name]
-            axis.axhline(rows.loc[rows["init"] == "float", "top1"].iloc[0], color="0.4", ls=":")
-            _accuracy_lines(axis, rows, inits)
+            axis.axhline(rows.loc[rows["method"] == "float", "top1"].iloc[0], color="0.4", ls=":")
+            for (method, init), part in _lines_of(rows):
+                _model_line(axis, part.sort_values("ratio"), **_look_of(method, init))
             axis.set(title=f"{name.split(':')[-1]}, {rows['images'].iloc[0]}")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.supxlabel("bits a weight", fontsize=font_size())
+        figure.supxlabel("times smaller", fontsize=font_size())
         figure.supylabel("top-1 (%)", fontsize=font_size())
-        init_legend(figure, inits, [_float_handle()])
+        lines = list(dict.fromkeys(key for key, _ in _lines_of(models)))
+        handles = [Line2D([], [], label=_name_of(*key), **_look_of(*key)) for key in lines]
+        legend(figure, [*handles, _float_handle()], 3)
     return figure
+
+
+def _lines_of(models):
+    """The rows of each method and initialization; random initializations have a row a seed."""
+    made = models[models["method"] != "float"]
+    return list(made.assign(init=made["init"].fillna("")).groupby(["method", "init"], sort=False))
+
+
+def _model_line(axis, rows, **look):
+    rows = rows.groupby("bits")[["ratio", "top1", "low", "high"]].mean().sort_values("ratio")
+    axis.plot(rows["ratio"], rows["top1"], **look)
+    axis.vlines(rows["ratio"], rows["low"], rows["high"], color=look["color"], alpha=0.4, lw=0.8)
+
+
+def _look_of(method, init):
+    """k-means has its initialization's color; the other methods have their own lines."""
+    known = INITIALIZATIONS.get(init)
+    color, marker = (known.color, known.marker) if known else ("0.1", "*")
+    lines = {"k-means": "-", "k-means by channel": "--", "compress": "-" if not init else "-."}
+    return {"color": color, "marker": marker, "linestyle": lines[method], "markersize": 4}
+
+
+def _name_of(method, init):
+    return f"{method}, {init}" if init else method

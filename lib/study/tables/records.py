@@ -299,23 +299,31 @@ TABLES = {
         ),
         Table(
             "models",
-            row="one user's model on the user's images, at one initialization and number of bits",
-            caption="Top-1 in % of each model.",
+            row="one user's model on the user's images, by one method, initialization and size",
+            caption="Top-1 in % of each model by every method at equal bytes.",
             meanings={
                 "model images": "names, as they were given",
-                "init": "initialization of the centers; `float`: the model before",
-                "bits max_iter seed": SHARED,
-                "granularity": "which weights have a codebook in common, as in `lib.share_weights`",
+                "method": "`float`: the model before; `k-means` of each layer; `k-means by "
+                "channel`: a codebook for each output channel, of as many centers as the bytes "
+                "hold; `compress`: `lib.compress`",
+                "init": "initialization of the centers; of `compress`, what it starts from in "
+                "place of its own",
+                "bits": "of k-means, whose bytes all methods have",
+                "max_iter seed": SHARED,
+                "calibrated_on": "of `compress`: images that are not judged (`others`), or `the "
+                "same`; labels are unused",
                 "reestimated": "number of batches over which batch normalization was estimated "
                 "again",
                 "n_images top1": SHARED,
                 "top5": "percent of the images whose right class is among the best five",
                 "low high top1_drop": SHARED,
-                "bytes ratio": "bytes of the shared layers as packed labels and codebooks; their "
-                "float32 bytes over these",
-                "seconds": "time to share the weights",
+                "drop_low drop_high": "95 % interval of `top1_drop`, paired by image",
+                "beside beside_low beside_high": "points of top-1 above k-means from the first "
+                "initialization at these bits, and their 95 % interval, paired by image",
+                "bytes ratio": "bytes of the layers in a file; their bytes before over these",
+                "seconds": "time to make the model",
             },
-            keys="model images init bits max_iter seed granularity reestimated n_images",
+            keys="model images method init bits max_iter seed reestimated n_images",
             tolerances={"top1": (0.5, 0)},
             of_users=True,
         ),

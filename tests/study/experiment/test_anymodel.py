@@ -84,24 +84,88 @@ def test_rows_of_ones_own_model_and_images(pictures):
         "top-1 100.00 %, not checked: none is published for these images; preprocessing: assumed: "
         "224 x 224 pixels, bilinear, mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
     )
-    rows = list(judged.rows(settings(["linear", "optimal"], [1, 2], [10])))
+    methods = ["k-means"]
+    rows = list(judged.rows(settings(["linear", "optimal"], [1, 2], [10]), methods=methods))
     assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.TABLES["models"].columns))}
     assert [(row["init"], row["bits"]) for row in rows] == [
-        ("float", None),
+        (None, None),
         ("linear", 1),
         ("optimal", 1),
         ("linear", 2),
         ("optimal", 2),
     ]
     assert all(row["top1"] == row["top5"] == 100 for row in rows)
-    assert rows[1]["ratio"] >= rows[3]["ratio"] > 1
 
 
 def test_random_initializations_have_a_row_for_each_seed(pictures):
     judged = AnyModel(REDNESS, Pictures("folder", pictures))
-    rows = list(judged.rows(settings(["random", "linear"], [1], [None], [3, 4])))
-    found = [(row["init"], row["seed"]) for row in rows]
-    assert found == [("float", None), ("random", 3), ("random", 4), ("linear", 3)]
+    grid = settings(["random", "linear"], [1], [None], [3, 4])
+    found = [(row["init"], row["seed"]) for row in judged.rows(grid, methods=["k-means"])]
+    assert found == [(None, None), ("random", 3), ("random", 4), ("linear", 3)]
+
+
+class Wide(nn.Module):
+    """Two classes of noise, through weights of which most matter little."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 32, 5, stride=4), nn.Conv2d(32, 64, 3, stride=4)
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, images):
+        """Scores."""
+        hidden = torch.relu(self.second(torch.relu(self.first(images))))
+        return self.head(hidden.mean((2, 3)))
+
+
+@pytest.fixture
+def noise(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in "01":
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def test_every_method_at_equal_bytes(noise):
+    pictures = Pictures("folder", noise, n_images=16, n_calibration=24)
+    judged = AnyModel("mine", pictures, Architecture(size=64), network=Wide().eval())
+    assert judged.others
+    grid = settings(["linear", "random"], [3], [None])
+    rows = list(judged.rows(grid, compress_inits=["linear"]))
+    assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(tables.TABLES["models"].columns))}
+    assert [(row["method"], row["init"]) for row in rows] == [
+        ("float", None),
+        ("k-means", "linear"),
+        ("k-means", "random"),
+        ("k-means by channel", "linear"),
+        ("compress", None),
+        ("compress", "linear"),
+    ]
+    first, _, by_channel, *compressed = rows[1:]
+    assert by_channel["bytes"] <= first["bytes"]
+    for row in compressed:
+        assert row["bytes"] == pytest.approx(first["bytes"], rel=0.011)
+        assert row["calibrated_on"] == "others"
+    for row in rows[1:]:
+        assert row["drop_low"] < row["top1_drop"] < row["drop_high"]
+        assert row["beside"] == row["top1"] - first["top1"]
+
+
+def test_few_images_are_judged_and_learned_from(noise):
+    pictures = Pictures("folder", noise, n_images=30, n_calibration=11)
+    judged = AnyModel("mine", pictures, Architecture(size=64), network=Wide().eval())
+    assert not judged.others
+    assert len(judged.calibration) == 11
+
+
+def test_an_unknown_method_is_named(pictures):
+    judged = AnyModel(REDNESS, Pictures("folder", pictures))
+    with pytest.raises(ValueError, match=r"methods \['kmeans'\] are unknown: choose from k-means"):
+        list(judged.rows([], methods=["kmeans"]))
 
 
 @pytest.mark.parametrize("n_images", [None, 4, 10])
@@ -115,7 +179,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(pictures, judgements):
 
     def run():
         judged = AnyModel("mine", Pictures("folder", pictures), network=network)
-        rows = judged.rows(settings(["linear"], [1, 2], [None]), reestimated=1)
+        grid = settings(["linear"], [1, 2], [None])
+        rows = judged.rows(grid, methods=["k-means"], reestimated=1)
         return [{key: row[key] for key in row if key != "seconds"} for row in rows]
 
     first = run()
@@ -338,14 +403,15 @@ def test_the_committed_images():
 def test_rows_of_models_say_what_is_lost(pictures, capsys):
     models = {"mine": redness(), REDNESS: None}
     grid = settings(["linear"], [1], [None])
-    rows = model_rows(models, Pictures("folder", pictures), Architecture(), grid)
+    given = Pictures("folder", pictures)
+    rows = model_rows(models, given, Architecture(), grid, methods=["k-means"])
     assert [(row["model"], row["init"]) for row in rows] == [
-        ("mine", "float"),
+        ("mine", None),
         ("mine", "linear"),
-        (REDNESS, "float"),
+        (REDNESS, None),
         (REDNESS, "linear"),
     ]
     printed = capsys.readouterr().out
     assert "mine: top-1 100.00 %, not checked" in printed
-    assert "mine, linear, 1 bit: top-1 100.00 %, 0.00 points lost" in printed
+    assert "mine, k-means from linear, 13 bytes as of 1 bit: top-1 100.00 %, 0.00" in printed
     assert "mine, float32: top-1 100.00 %" in printed

@@ -279,7 +279,22 @@ def test_latencies_are_told_apart_by_their_quartiles():
     assert "5.0 ms an image beside 15.0 ms, and the quartiles do not overlap" in text
 
 
-def test_every_model_has_its_best_initialization():
-    rows = [("float", np.nan, 56.0, 0.0), ("linear", 3, 46.0, 10.0), (OURS, 3, 51.0, 5.0)]
-    table = pd.DataFrame(rows, columns=["init", "bits", "top1", "top1_drop"]).assign(model="m")
-    assert readings.models(table).endswith("- m: 56.00 % in float32; 5.00 points lost at 3 bits")
+def test_every_model_has_the_best_of_each_method_with_its_interval():
+    rows = [
+        ("float", None, np.nan, 56.0, 0.0),
+        ("k-means", "linear", 3, 46.0, 10.0),
+        ("k-means", OURS, 3, 51.0, 5.0),
+        ("compress", None, 3, 55.5, 0.5),
+        ("compress", "linear", 3, 55.3, 0.7),
+    ]
+    columns = ["method", "init", "bits", "top1", "top1_drop"]
+    table = pd.DataFrame(rows, columns=columns).assign(model="m")
+    table = table.assign(drop_low=table["top1_drop"] - 1, drop_high=table["top1_drop"] + 1)
+    text, starts = readings.models(table).rsplit("\n\n", 1)
+    assert text.endswith(
+        "- m: 56.00 % in float32; at the bytes of 3 bits, k-means 5.00 [4.00, 6.00] and "
+        "compress 0.50 [-0.50, 1.50]"
+    )
+    assert "(its own and linear) moves its top-1 by at most 0.20 points" in starts
+    alone = table[table["init"] != "linear"]
+    assert "starts from" not in readings.models(alone)
