@@ -134,6 +134,7 @@ def test_python_snippets_run(path, tmp_path, monkeypatch):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
     weights = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
     names = {"model": model, "inputs": torch.randn(2, 3, 8, 8), "weights": weights}
+    names["batches"] = [torch.randn(32, 3, 8, 8) for _ in range(4)]
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile(snippets(path), path, "exec"), names)
     assert set(names) > {"model", "inputs", "weights"}
