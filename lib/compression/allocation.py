@@ -1,8 +1,9 @@
 """How many centers each layer gets, chosen by the distribution of its weights.
 
 Every layer offers numbers of centers, each with a size and a distortion. Choosing one offer a layer
-under a budget of bytes is a multiple-choice knapsack problem. It is solved exactly: the offers of
-one layer after another are merged, and only the Pareto-optimal combinations are kept.
+under a budget of bytes is a multiple-choice knapsack problem. It is solved exactly where that is
+cheap: the offers of one layer after another are merged, and only the Pareto-optimal combinations
+are kept. For many layers sizes are counted in units.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from .coding import packed_bytes
 from .entropy import as_prepared
 
 MAX_CLUSTERS = 256
+MOST_COMBINATIONS = 1 << 22  # that are merged and sorted at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,20 +153,30 @@ def offers(
     return Offers(n_clusters, sizes, curve[n_clusters - 1])
 
 
-def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
+def frontier(by_layer: Mapping[str, Offers], *, tol: float = 1e-3) -> Frontier:
     """The Pareto-optimal allocations of several layers.
 
     Parameters
     ----------
     by_layer : dict of str to Offers
+    tol : float, default 1e-3
+        Where there are too many combinations, sizes are counted in units, such that the allocation
+        within a budget has no more distortion than the best one within ``budget / (1 + tol)``. 0:
+        always exact, whatever it costs.
 
     Returns
     -------
     Frontier
 
+    Raises
+    ------
+    ValueError
+        If there are no layers, or `tol` is negative.
+
     Notes
     -----
-    Exact: a dominated combination of some layers stays dominated with any choice for the others.
+    Exact for few layers: a dominated combination of some layers stays dominated with any choice for
+    the others. For many, dynamic programming over the units, O(layers^2 offers / tol).
 
     Examples
     --------
@@ -177,10 +189,16 @@ def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
     >>> found.within(24)
     {'a': 3, 'b': 2}
     """
+    if not by_layer or not tol >= 0:
+        raise ValueError(
+            f"{len(by_layer)} layers and tol={tol}: give layers, and tol of 0 or more."
+        )
     sizes, distortions = np.zeros(1, np.int64), np.zeros(1)
     chosen = np.zeros((1, 0), np.int64)
     for offer in by_layer.values():
         kept = _undominated(offer.sizes, offer.distortions)
+        if tol > 0 and len(sizes) * len(kept) > MOST_COMBINATIONS:
+            return _in_units(by_layer, tol)
         total = np.add.outer(sizes, offer.sizes[kept]).ravel()
         distortion = np.add.outer(distortions, offer.distortions[kept]).ravel()
         best = _undominated(total, distortion)
@@ -188,6 +206,39 @@ def frontier(by_layer: Mapping[str, Offers]) -> Frontier:
         sizes, distortions = total[best], distortion[best]
         chosen = np.column_stack([chosen[before], offer.n_clusters[kept][now]])
     return Frontier(sizes, distortions, chosen, tuple(by_layer))
+
+
+def _in_units(by_layer, tol):
+    """The same with sizes rounded up to units: a table of the least distortion at each."""
+    layers = list(by_layer.values())
+    unit = tol * sum(int(offer.sizes.min()) for offer in layers) / len(layers)
+    units = [np.ceil((offer.sizes - offer.sizes.min()) / unit).astype(np.int64) for offer in layers]
+    n_units = 1 + sum(int(each.max()) for each in units)
+    least = np.full(n_units, np.inf)
+    least[0] = 0.0
+    choices = np.empty((len(layers), n_units), np.int32)
+    for offer, each, choice in zip(layers, units, choices, strict=True):
+        before, least = least, np.full(n_units, np.inf)
+        for i in range(len(each)):
+            shifted = before[: n_units - each[i]] + offer.distortions[i]
+            better = np.flatnonzero(shifted < least[each[i] :]) + each[i]
+            least[better] = shifted[better - each[i]]
+            choice[better] = i
+    return _chosen(by_layer, units, choices, np.flatnonzero(np.isfinite(least)))
+
+
+def _chosen(by_layer, units, choices, ends):
+    """The allocations that a table of choices leads to from its ends, the undominated ones."""
+    places, rest = [], ends
+    for each, choice in zip(reversed(units), choices[::-1], strict=True):
+        places.insert(0, choice[rest])
+        rest = rest - each[places[0]]
+    pairs = list(zip(by_layer.values(), places, strict=True))
+    sizes = sum(offer.sizes[place] for offer, place in pairs)
+    distortions = sum(offer.distortions[place] for offer, place in pairs)
+    best = _undominated(sizes, distortions)
+    n_clusters = np.column_stack([offer.n_clusters[place[best]] for offer, place in pairs])
+    return Frontier(sizes[best], distortions[best], n_clusters, tuple(by_layer))
 
 
 def _undominated(sizes, distortions):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lib
+from lib.compression import allocation
 from lib.compression.allocation import Offers, frontier, offers
 from lib.optimal import inertia_curve
 from lib.study.experiment.data import load_convolutions
@@ -39,6 +40,49 @@ def test_no_allocation_within_any_budget_is_better(seed):
         places = {name: list(layers[name].n_clusters).index(k) for name, k in chosen.items()}
         assert sum(layers[name].sizes[i] for name, i in places.items()) <= budget
         assert sum(layers[name].distortions[i] for name, i in places.items()) == best
+
+
+@pytest.mark.parametrize("tol", [0.01, 0.3])
+@pytest.mark.parametrize("seed", range(5))
+def test_in_units_the_size_is_off_by_no_more_than_is_said(monkeypatch, seed, tol):
+    layers = layers_of(np.random.default_rng(seed))
+    exact = frontier(layers, tol=0)
+    monkeypatch.setattr(allocation, "MOST_COMBINATIONS", 0)
+    found = frontier(layers, tol=tol)
+    for place, size in enumerate(found.sizes):
+        chosen = found.allocation(place).items()
+        offers = [(layers[name], list(layers[name].n_clusters).index(k)) for name, k in chosen]
+        assert sum(offer.sizes[i] for offer, i in offers) == size
+        assert sum(offer.distortions[i] for offer, i in offers) == found.distortions[place]
+    for size, distortion in zip(exact.sizes, exact.distortions, strict=True):
+        place = np.searchsorted(found.sizes, (1 + tol) * size, side="right") - 1
+        assert found.distortions[place] <= distortion + 1e-9
+
+
+def test_fifty_layers_are_counted_in_units():
+    rng = np.random.default_rng(0)
+    layers = {}
+    for i in range(50):
+        n = int(rng.integers(1_000, 1_000_000))
+        k = np.arange(2, 257)
+        sizes = n * np.ceil(np.log2(k)).astype(np.int64) // 8 + 4 * k
+        layers[str(i)] = Offers(k, sizes, n * rng.uniform(0.5, 2) / k**2)
+    found = frontier(layers, tol=0.01)
+    assert (np.diff(found.sizes) > 0).all()
+    assert (np.diff(found.distortions) < 0).all()
+    smallest = sum(int(offer.sizes.min()) for offer in layers.values())
+    assert found.sizes[0] == smallest
+    # No worse than equal bits at 1 % more of its bytes.
+    equal = sum(offer.sizes[14] for offer in layers.values())
+    chosen = found.within(1.01 * equal)
+    distortion = sum(layers[name].distortions[k - 2] for name, k in chosen.items())
+    assert distortion <= sum(offer.distortions[14] for offer in layers.values())
+
+
+@pytest.mark.parametrize(("layers", "tol"), [({}, 0.1), (layers_of(np.random.default_rng(0)), -1)])
+def test_nothing_to_allocate(layers, tol):
+    with pytest.raises(ValueError, match="give layers, and tol of 0 or more"):
+        frontier(layers, tol=tol)
 
 
 def test_smallest_that_is_accepted():
