@@ -240,13 +240,35 @@ def _by_images(options, model):
     inputs = [batch[0] for batch in batches]
     made = compress(model, inputs, layers=options.layers, progress=True, **target)
     print(made.report())
-    judged = [(inputs, model(inputs).argmax(1)) for inputs in inputs]
-    for text, labelled in (("same top-1 as before", judged), ("top-1", batches)):
-        if labelled is judged or options.max_loss is not None:
-            right, n = evaluation.count_right(made.model, labelled)
-            low, high = evaluation.wilson_interval(right, n)
-            print(f"{text}: {100 * right / n:.2f} % [{low:.2f}, {high:.2f}] of {n:,} images")
+    _print_agreement(model, made.model, inputs)
+    if _are_labelled(options):
+        _print_loss(model, made.model, batches)
     return made.model
+
+
+def _print_agreement(model, made, inputs):
+    """Of how many inputs, which need no labels, the best class stayed the same."""
+    import torch
+
+    from . import evaluation
+
+    with torch.no_grad():
+        before = [(batch, model(batch).argmax(1)) for batch in inputs]
+    right, n = evaluation.count_right(made, before)
+    low, high = evaluation.wilson_interval(right, n)
+    print(f"same top-1 as before: {100 * right / n:.2f} % [{low:.2f}, {high:.2f}] of {n:,} images")
+
+
+def _print_loss(model, made, batches):
+    """What was lost on labelled inputs, paired by input."""
+    from . import evaluation
+
+    before, after = (evaluation.right_ones(network, batches) for network in (model, made))
+    loss, low, high = evaluation.paired_interval(before, after)
+    print(
+        f"top-1: {100 * before.double().mean():.2f} % before, {100 * after.double().mean():.2f} % "
+        f"after; lost {loss:.2f} points [{low:.2f}, {high:.2f}] on {len(after):,} images"
+    )
 
 
 def _share(counts):
@@ -254,12 +276,17 @@ def _share(counts):
     return right / n
 
 
+def _are_labelled(options):
+    """Whether the images have labels: those of a folder need none unless a loss is asked for."""
+    return options.max_loss is not None or not Path(options.images).expanduser().is_dir()
+
+
 def _some_batches(options, model):
     """Batches of inputs and labels; of a folder that need not be labelled, without labels."""
     from . import evaluation
 
     name, folder = options.arch or options.model, Path(options.images).expanduser()
-    if folder.is_dir() and options.max_loss is None:
+    if not _are_labelled(options):
         from . import images
 
         source = images.open_pictures(folder, transform=_prepared(options, name, model).transform)

@@ -45,10 +45,10 @@ def batches_of(source: Any, batch_size: int = 64) -> Iterable[Any]:
 
 
 @torch.inference_mode()
-def count_right(
+def right_ones(
     model: nn.Module, batches: Iterable[Any], n_images: int | None = None
-) -> tuple[int, int]:
-    """Of how many inputs the best score is that of the label.
+) -> torch.Tensor:
+    """Of which inputs the best score is that of the label.
 
     Parameters
     ----------
@@ -62,8 +62,7 @@ def count_right(
 
     Returns
     -------
-    int, int
-        The number of right ones, and of all.
+    bool tensor of shape (n,)
 
     Raises
     ------
@@ -73,11 +72,12 @@ def count_right(
     Examples
     --------
     >>> scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    >>> count_right(nn.Identity(), [(scores, torch.tensor([0, 1, 1]))])
-    (2, 3)
+    >>> right_ones(nn.Identity(), [(scores, torch.tensor([0, 1, 1]))])
+    tensor([ True,  True, False])
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    n_right = n = 0
+    found: list[torch.Tensor] = []
+    n = 0
     for batch in batches:
         inputs, labels = _checked(batch)
         scores = _called(model, inputs, device)
@@ -97,13 +97,30 @@ def count_right(
                 f"labels go from {int(labels.min())} to {int(labels.max())}, the model has "
                 f"{scores.shape[1]} outputs."
             )
-        right = scores.argmax(1).cpu()[: len(labels)] == labels
-        n_right, n = n_right + int(right.sum()), n + len(labels)
+        found.append(scores.argmax(1).cpu()[: len(labels)] == labels)
+        n += len(labels)
         if n == n_images:
             break
     if not n:
         raise EvaluationError("there is no labelled input.")
-    return n_right, n
+    return torch.cat(found)
+
+
+def count_right(
+    model: nn.Module, batches: Iterable[Any], n_images: int | None = None
+) -> tuple[int, int]:
+    """Of how many inputs the best score is that of the label, and of how many it could be.
+
+    Parameters, errors: as of `right_ones`.
+
+    Examples
+    --------
+    >>> scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> count_right(nn.Identity(), [(scores, torch.tensor([0, 1, 1]))])
+    (2, 3)
+    """
+    found = right_ones(model, batches, n_images)
+    return int(found.sum()), len(found)
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
