@@ -10,7 +10,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,26 @@ from safetensors import SafetensorError, safe_open
 from ..codebook import Channels, SharedWeight
 from ..files import write_atomically
 from ..streaming import DTYPES as STORED
-from .coding import Code, decode, encode, entropy, n_bits
+from .coding import Code, decode, encode, entropy, n_bits, pack, packed_bytes, unpack
+from .contexts import (
+    MOST_SYMBOLS,
+    N_CLASSES,
+    Contexts,
+    best_contexts,
+    decode_in_contexts,
+    encode_in_contexts,
+)
 
-FORMAT, VERSION = "kmeans-weight-sharing", 1
+FORMAT, VERSION = "kmeans-weight-sharing", 2
+READS = ("1", "2")  # version 1 had no labels in contexts
 DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
     "float32": torch.float32,
     "float64": torch.float64,
 }
-PARTS = ("centers", "labels", "counts", "scale")
+PARTS = ("centers", "labels", "counts", "scale", "rows", "columns", "tables")
+SIDE = ("counts", "rows", "columns", "tables")  # of labels, what tells how to read them
 WRONG = (SafetensorError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 NAMES = {dtype: name for name, dtype in STORED.items()}
 IN_MEMORY = 1 << 28  # bytes of parts that wait in memory; more of them wait on the disk
@@ -159,21 +169,49 @@ def _coded(shared, centers):
         place = np.zeros(shared.n_clusters, flat.dtype)
         place[used] = np.arange(len(used))
         flat = place[flat]
-    code = encode(flat, len(used))
-    parts = {
-        "centers": _smallest(centers[..., torch.from_numpy(used)]),
-        "labels": torch.from_numpy(code.data),
-    }
-    if code.counts is not None:
-        parts["counts"] = torch.from_numpy(code.counts)
+    layer = {"shape": list(labels.shape), "dtype": name_of(centers.dtype)}
+    parts, in_contexts = _coded_labels(flat, labels.shape, len(used))
+    layer |= in_contexts
+    parts["centers"] = _smallest(centers[..., torch.from_numpy(used)])
     if shared.scale is not None:
         parts["scale"] = _smallest(shared.scale.cpu())
-    layer = {"shape": list(labels.shape), "dtype": name_of(centers.dtype)}
     if channels is not None:
         layer["channels"] = [channels.axis, channels.size]
     if shared.fixed is not None and shared.fixed in used:
         layer["fixed"] = int(np.searchsorted(used, shared.fixed))
     return parts, layer
+
+
+def _coded_labels(labels, shape, k):
+    """The smallest code of labels: its tensors, and what the header says of its contexts."""
+    code = encode(labels, k)
+    if k <= MOST_SYMBOLS and code.counts is not None:  # packed ones are few, or evenly spread
+        matrix, tap = labels.reshape(rows_and_columns(shape)), tap_of(shape)
+        found, _ = best_contexts(matrix, tap, k)
+        words = encode_in_contexts(matrix, tap, found)
+        if words.nbytes + found.n_bytes < code.n_bytes:
+            packed = {
+                name: pack(classes, n_bits(n))
+                for name, classes, n in (
+                    ("rows", found.rows, found.n_rows),
+                    ("columns", found.columns, found.n_columns),
+                )
+            }
+            parts = {"labels": words, "tables": found.tables} | packed
+            about = {"classes": [found.n_rows, found.n_columns], "nearby": bool(found.nearby)}
+            return {name: torch.from_numpy(part) for name, part in parts.items()}, about
+    parts = {"labels": code.data} | ({} if code.counts is None else {"counts": code.counts})
+    return {name: torch.from_numpy(part) for name, part in parts.items()}, {}
+
+
+def rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:
+    """The shape of a weight as a matrix: of its first axis, and of all others."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+def tap_of(shape: Sequence[int]) -> int:
+    """Columns to the same tap of the channel before; 0 if a weight has no taps."""
+    return math.prod(shape[2:]) if len(shape) > 2 else 0
 
 
 def _smallest(tensor):
@@ -216,10 +254,10 @@ class StoredFile:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise FileError(f"{path} is a safetensors file, but not of a compressed model.")
-        if metadata.get("version") != str(VERSION):
+        if metadata.get("version") not in READS:
             raise FileError(
                 f"{path} is of version {metadata.get('version')} of the format; "
-                f"this program reads version {VERSION}."
+                f"this program reads versions {' and '.join(READS)}."
             )
         if digest(metadata["content"].encode()) != metadata.get("checksum"):
             raise FileError(f"{path} is damaged: its header fails its checksum.")
@@ -262,10 +300,8 @@ class StoredFile:
         books = () if channels is None else (channels.n_groups(shape),)
         if centers.shape[:-1] != books or centers.shape[-1:] == (0,):
             raise FileError(f"{self.path}: {name} has centers of shape {list(centers.shape)}.")
-        counts = parts["counts"].numpy() if "counts" in parts else None
-        code = Code(parts["labels"].numpy(), counts)
         try:
-            labels = decode(code, math.prod(shape), centers.shape[-1])
+            labels = self._labels(layer, parts, centers.shape[-1])
         except ValueError as error:
             raise FileError(f"{self.path}: {name}: {error}") from error
         if labels.dtype == np.uint16:
@@ -277,19 +313,41 @@ class StoredFile:
         fixed = layer.get("fixed")
         return SharedWeight(labels, centers.shape[-1], channels, scale, fixed), centers
 
+    def _labels(self, layer, parts, k):
+        shape, words = layer["shape"], parts["labels"].numpy()
+        if "classes" not in layer:
+            counts = parts["counts"].numpy() if "counts" in parts else None
+            return decode(Code(words, counts), math.prod(shape), k)
+        n_rows, n_columns = layer["classes"]
+        size = rows_and_columns(shape)
+        rows, columns = (
+            unpack(_packed(parts, name, n, classes), n_bits(classes), n)
+            for name, n, classes in zip(("rows", "columns"), size, (n_rows, n_columns), strict=True)
+        )
+        tables = parts["tables"].numpy()
+        if tables.dtype != np.uint16 or tables.ndim != 2 or tables.shape[1] != k:
+            raise ValueError(f"the tables of its contexts have shape {list(tables.shape)}.")
+        if words.dtype != np.uint32 or words.ndim != 1 or k > MOST_SYMBOLS:
+            raise ValueError("the labels are not a code in contexts.")
+        found = Contexts(rows, columns, n_rows, n_columns, layer["nearby"], tables)
+        return decode_in_contexts(words, size, tap_of(shape), found)
+
     def row(self, name):
         """The size table's row of one weight."""
         layer, parts = self.layers[name], self.parts(name)
         n_weights, k = math.prod(layer["shape"]), parts["centers"].shape[-1]
         bytes_ = {part: tensor.nbytes for part, tensor in parts.items()}
         counts = parts["counts"].numpy() if "counts" in parts else None
-        labels = bytes_["labels"] + bytes_.get("counts", 0)
+        labels = bytes_["labels"] + sum(bytes_.get(part, 0) for part in SIDE)
+        several = layer.get("classes", [1, 1]) != [1, 1] or layer.get("nearby", False)
+        coding = "contexts" if several else "entropy"
+        bits = 8 * bytes_["labels"] / n_weights if "classes" in layer else None
         return {
             "layer": name.removesuffix(".weight"),
             "n_weights": n_weights,
             "n_clusters": k,
-            "coding": f"{n_bits(k)} bits" if counts is None else "entropy",
-            "entropy": None if counts is None else entropy(counts),
+            "coding": f"{n_bits(k)} bits" if counts is None and bits is None else coding,
+            "entropy": bits if counts is None else entropy(counts),
             "bytes_before": n_weights * DTYPES[layer["dtype"]].itemsize,
             "label_bytes": labels,
             "codebook_bytes": sum(bytes_.values()) - labels,
@@ -307,9 +365,28 @@ def _check_layer(path, name, layer):
         and layer["dtype"] in DTYPES
         and (channels is None or _is_channels(channels, shape))
         and type(layer.get("fixed", 0)) is int
+        and ("classes" not in layer or _is_classes(layer["classes"], layer.get("nearby")))
     )
     if not sound:
         raise FileError(f"{path}: the header's entry for {name} is impossible: {layer}.")
+
+
+def _is_classes(found, nearby):
+    """Whether an entry is two numbers of classes, and whether neighbours count."""
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(type(number) is int and 1 <= number <= N_CLASSES for number in found)
+        and type(nearby) is bool
+    )
+
+
+def _packed(parts, name, n, n_classes):
+    """Packed classes of so many rows or columns."""
+    found, expected = parts[name].numpy(), packed_bytes(n, n_classes)
+    if found.dtype != np.uint8 or found.shape != (expected,):
+        raise ValueError(f"{found.nbytes} bytes of classes of {name}: {n} need {expected}.")
+    return found
 
 
 def _is_channels(found, shape):

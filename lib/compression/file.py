@@ -3,8 +3,12 @@
 A shared weight (`lib.share_weights`) is stored as
 
     <name>:centers   the used centers, in float16 where that changes none of them
-    <name>:labels    uint8, packed at ceil(log2 k) bits each; or uint32, entropy-coded
-    <name>:counts    uint32, how often each label occurs; only with entropy-coded labels
+    <name>:labels    uint8, packed at ceil(log2 k) bits each; or uint32, entropy-coded by one table
+                     or by contexts (`lib.compression.contexts`), whichever is smallest
+    <name>:counts    uint32, how often each label occurs; only with one table
+    <name>:rows      uint8, packed classes of the rows; with contexts, as the next two
+    <name>:columns   uint8, packed classes of the columns
+    <name>:tables    uint16, frequencies of the labels in each context
     <name>:scale     the channels' factors, if there are any
 
 and every other tensor under its own name. The header's metadata holds the version of this layout,

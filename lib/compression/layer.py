@@ -9,6 +9,8 @@ import torch
 
 from .calibration import Use, most_inputs
 from .calls import Call
+from .container import rows_and_columns, tap_of
+from .contexts import MOST_SYMBOLS, best_contexts
 from .correction import least_squares
 from .layout import from_matrix, inputs_of, to_matrix
 from .rate_aware import Factor, coded_bytes, factor, fit
@@ -313,6 +315,11 @@ def _half_slope(use, layer, slope, variance, multiplier):
 
 
 def file_bytes(use: Use, layer: Compressed) -> int:
-    """Bytes of a layer in a file."""
+    """Bytes of a layer in a file, to a few bytes."""
     factors = 0 if layer.scale is None or use.norm is not None else 2 * len(layer.scale)
-    return coded_bytes(layer.counts) + factors
+    coded, k = coded_bytes(layer.counts), len(layer.counts)
+    if k <= MOST_SYMBOLS:
+        shape = layer.labels.shape
+        matrix = layer.labels.numpy().astype(np.uint8).reshape(rows_and_columns(shape))
+        coded = min(coded, 2 * k + math.ceil(best_contexts(matrix, tap_of(shape), k)[1]))
+    return coded + factors

@@ -256,7 +256,7 @@ def rewritten(path, target, change):
 
 def hostile(name):
     def version(metadata, content, tensors):
-        metadata["version"] = "2"
+        metadata["version"] = "3"
 
     def huge(metadata, content, tensors):
         content["layers"]["up.weight"]["shape"] = [1 << 20, 1 << 19, 3, 3]
@@ -315,7 +315,7 @@ def hostile(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("version", "version 2 of the format; this program reads version 1"),
+        ("version", "version 3 of the format; this program reads versions 1 and 2"),
         ("huge", "is impossible|the model's"),
         ("overflowing", "is impossible"),
         ("negative", "is impossible"),
