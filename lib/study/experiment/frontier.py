@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from ... import compression
 from ...clustering import Prepared
+from ...compression.compressing import compress
 from ...compression.entropy import cells_of_centers, multiplier_for_bits
 from ...files import write_atomically
 from ...shared import plain_weights
@@ -116,14 +117,17 @@ class Compressor:
     n_images : int
         Number of first test images, by which nothing is chosen.
     n_train : int, optional
-        Number of first training images for retraining; all by default.
+        Number of first training images for retraining, and for calibrating the classifier; all by
+        default.
+    n_held_out : int, optional
+        Number of first held-out images, by which files are chosen; all by default.
     """
 
-    def __init__(self, network, experiment, n_calibration, n_images, n_train=None):
+    def __init__(self, network, experiment, n_calibration, n_images, n_train=None, n_held_out=None):
         self.network, self.folder = network, results_folder(experiment) / "files"
         self.images = {
             "train": load_images("train", n_train),
-            "held-out": load_images("held-out"),
+            "held-out": load_images("held-out", n_held_out),
             "test": load_images("test", n_images),
         }
         pixels = load_images("train", n_calibration).pixels
@@ -131,11 +135,13 @@ class Compressor:
         weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
         self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
         self.n_weights = {name: weight.numel() for name, weight in weights.items()}
-        self._features = {}
+        self._features, self._convolutions = {}, {}
         self.float_right = {split: self.right(network, split) for split in JUDGED}
 
     def compressed(self, recipe, scope):
         """The network with the layers of a scope shared, and the seconds it took."""
+        if recipe.cells == "compress":
+            return self._priced(recipe, scope)
         start = time.perf_counter()
         model = copy.deepcopy(self.network)
         for name in SCOPES[scope]:
@@ -144,6 +150,34 @@ class Compressor:
         if recipe.corrected:
             compression.correct(model, self.network, self.batches)
         return model, time.perf_counter() - start
+
+    def _priced(self, recipe, scope):
+        """The network compressed at a price of a bit, and the seconds it took.
+
+        The classifier is calibrated on the features that the compressed convolutions make of all
+        training images: they cost one pass.
+        """
+        start = time.perf_counter()
+        model, seconds = self._priced_convolutions(recipe)
+        if scope == "all":
+            features = self.features(model.features, self.images["train"])
+            options = {"multiplier": recipe.multiplier, "init": recipe.init}
+            made = compress(model.classifier, features.split(BATCH), **options)
+            model = copy.deepcopy(model)
+            model.classifier = made.model
+            seconds += time.perf_counter() - start
+        return model, seconds
+
+    def _priced_convolutions(self, recipe):
+        """The network with compressed convolutions, the same for both scopes, and its seconds."""
+        key = recipe.multiplier, recipe.init
+        if key not in self._convolutions:
+            start = time.perf_counter()
+            layers = [LAYERS[name] for name in SCOPES["conv"]]
+            options = {"multiplier": recipe.multiplier, "init": recipe.init}
+            made = compress(self.network, self.batches, layers=layers, **options)
+            self._convolutions = {key: (made.model, time.perf_counter() - start)}
+        return self._convolutions[key]
 
     def retrained(self, retraining):
         """The network with weights trained through, and the seconds it took."""

@@ -5,7 +5,7 @@ import dataclasses
 from ..tables import TABLES
 from .network import LINEARS, SCOPES
 
-CELLS = ("k-means", "pruned", "uniform", "entropy-constrained")
+CELLS = ("k-means", "pruned", "uniform", "entropy-constrained", "compress")
 MOST_LOST = 0.5  # points of held-out top-1 that a chosen file may lose
 
 
@@ -15,32 +15,49 @@ class Recipe:
 
     Attributes
     ----------
-    cells : {"k-means", "pruned", "uniform", "entropy-constrained"}
+    cells : {"k-means", "pruned", "uniform", "entropy-constrained", "compress"}
         "k-means" has 2 ** bits centers. So has "pruned", which also sets nine in ten weights of
-        fc6 and fc7 to 0. The others have as many centers as their labels' entropy allows.
-    conv_bits, linear_bits : float
+        fc6 and fc7 to 0. "uniform" and "entropy-constrained" have as many centers as their labels'
+        entropy allows. "compress" is `lib.compress`, at one price of a bit for all layers.
+    conv_bits, linear_bits : float, optional
         Bits a weight of the convolutions and of the classifier. fc8, with 0.1 % of the weights,
-        gets at least 4.
+        gets at least 4. Not of "compress".
     corrected : bool
-        Whether each channel gets a factor and a bias (`lib.compression.correct`).
+        Whether each channel gets a factor and a bias (`lib.compression.correct`). Not of
+        "compress", which always does.
+    multiplier : float, optional
+        The price, as of `lib.compress`; of "compress" alone.
+    init : str, optional
+        What "compress" starts from, in place of its own start.
     """
 
     cells: str
-    conv_bits: float
-    linear_bits: float
-    corrected: bool
+    conv_bits: float | None = None
+    linear_bits: float | None = None
+    corrected: bool = False
+    multiplier: float | None = None
+    init: str | None = None
 
     def __post_init__(self):
         if self.cells not in CELLS:
             raise ValueError(f"cells={self.cells!r} is unknown: choose from {', '.join(CELLS)}.")
+        bits, prices = (self.conv_bits, self.linear_bits), (self.multiplier, self.init)
+        if self.cells == "compress":
+            if self.multiplier is None or bits != (None, None) or self.corrected:
+                raise ValueError(f"{self}: compress takes a multiplier, and an init, alone.")
+        elif None in bits or prices != (None, None):
+            raise ValueError(f"{self}: {self.cells} takes conv_bits and linear_bits.")
 
     @property
     def method(self):
         """Its name in tables."""
-        return self.cells + (", corrected" if self.corrected else "")
+        start = "" if self.init is None else f" from {self.init}"
+        return self.cells + start + (", corrected" if self.corrected else "")
 
     def file_key(self, scope):
         """Equal for recipes that make the same file of a scope."""
+        if self.cells == "compress":
+            return scope, self.method, self.multiplier
         kind = "k-means" if self.cells == "pruned" and scope == "conv" else self.cells
         return scope, kind, self.corrected, *(self.bits(layer) for layer in SCOPES[scope])
 

@@ -181,7 +181,7 @@ TABLES = {
             meanings={
                 "scope": SHARED,
                 "retrained file": "as in `frontier.csv`",
-                "held_out_drop": "points of top-1 lost on the 1,000 held-out training images",
+                "held_out_drop": "points of top-1 lost on the held-out training images",
                 "chosen": "whether it is the smallest file of its scope, retrained or not, that "
                 "loses at most half a point there",
             },

@@ -30,7 +30,7 @@ def make_data():
 @pytest.fixture
 def folder(tmp_path):
     """Return a copy of the committed files, free to be spoilt."""
-    for name in (data.CONVOLUTIONS_FILE, data.IMAGES_FILE, data.CHECKSUMS_FILE):
+    for name in (data.CONVOLUTIONS_FILE, data.IMAGES_FILE, data.MORE_FILE, data.CHECKSUMS_FILE):
         shutil.copy(data.DATA / name, tmp_path)
     return tmp_path
 
@@ -63,6 +63,14 @@ def test_first_2000_test_images_are_200_a_class_and_a_prefix(images):
     assert first.labels.bincount().tolist() == [200] * 10
     assert torch.equal(first.pixels, images["test"].pixels[:2000])
     assert torch.equal(first.labels, images["test"].labels[:2000])
+
+
+def test_more_held_out_images_follow_the_first(images):
+    first = data.load_images("held-out", 1000)
+    assert torch.equal(first.pixels, images["held-out"].pixels[:1000])
+    assert torch.equal(first.labels, images["held-out"].labels[:1000])
+    some = data.load_images("held-out", 1010)
+    assert torch.equal(some.pixels, images["held-out"].pixels[:1010])
 
 
 def test_splits_share_no_image(images):
@@ -107,9 +115,9 @@ def test_classes_are_named_in_label_order(images):
     assert min(means, key=lambda name: means[name].mean()) == "Sandal"
 
 
-@pytest.mark.parametrize("n_images", [0, -1, 1001])
+@pytest.mark.parametrize("n_images", [0, -1, 5001])
 def test_n_images_out_of_range_is_refused(n_images):
-    with pytest.raises(ValueError, match=f"n_images={n_images} should be in 1 to 1000"):
+    with pytest.raises(ValueError, match=f"n_images={n_images} should be in 1 to 5000"):
         data.load_images("held-out", n_images)
 
 
@@ -149,6 +157,7 @@ def test_conv2_has_a_far_tail(convolutions):
     [
         (data.CONVOLUTIONS_FILE, data.load_convolutions),
         (data.IMAGES_FILE, lambda **options: data.load_images("test", **options)),
+        (data.MORE_FILE, lambda **options: data.load_images("held-out", **options)),
     ],
 )
 class TestSpoiltFolder:
@@ -178,7 +187,9 @@ class TestSpoiltFolder:
             load(folder=folder)
 
     def test_unlisted_file_is_reported(self, folder, name, load):
-        (folder / data.CHECKSUMS_FILE).write_text("")
+        path = folder / data.CHECKSUMS_FILE
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not line.endswith(f"  {name}\n")))
         with pytest.raises(data.DataError, match=f"SHA256SUMS is damaged: it does not list {name}"):
             load(folder=folder)
 

@@ -65,6 +65,39 @@ def test_a_row_is_of_a_file_that_computes_what_was_evaluated(compressor, narrow)
     )
 
 
+def test_one_price_of_a_bit_for_convolutions_and_classifier(compressor, narrow):
+    recipe = Recipe("compress", multiplier=1e-9)
+    convolutions, _ = compressor.compressed(recipe, "conv")
+    whole, seconds = compressor.compressed(recipe, "all")
+    assert seconds > 0
+    for layer in SCOPES["all"]:
+        ours, theirs, before = (
+            m.get_submodule(LAYERS[layer]).weight for m in (whole, convolutions, narrow)
+        )
+        assert torch.equal(ours, theirs) == layer.startswith("conv")
+        assert torch.equal(theirs, before) != layer.startswith("conv")
+    row = compressor.row(whole, "all", recipe.method, seconds)
+    assert row["method"] == "compress"
+    found = compression.load(compressor.folder / row["file"], copy.deepcopy(narrow))
+    assert torch.equal(found.classifier[1].weight, whole.classifier[1].weight)
+    dearer, _ = compressor.compressed(Recipe("compress", multiplier=1e-7, init="linear"), "all")
+    assert compressor.row(dearer, "all", "x", 1.0)["bytes"] < row["bytes"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cells": "compress"},
+        {"cells": "compress", "multiplier": 1e-5, "conv_bits": 3},
+        {"cells": "k-means", "conv_bits": 3},
+        {"cells": "k-means", "conv_bits": 3, "linear_bits": 3, "multiplier": 1e-5},
+    ],
+)
+def test_a_recipe_takes_bits_or_a_price(fields):
+    with pytest.raises(ValueError, match=r"compress takes a multiplier|takes conv_bits and linear"):
+        Recipe(**fields)
+
+
 def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor):
     retraining = Retraining("entropy-constrained", 3, 0.2, 1, "classifier")
     model, _ = compressor.retrained(retraining)

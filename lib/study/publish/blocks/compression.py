@@ -22,7 +22,7 @@ def frontier_block():
             lines.append([row.scope, row.method, *sizes, top1_text(row), *lost])
     note = (
         "Bytes of the scope's layers in the file: labels, codebooks and factors. Lost: against the "
-        "float network on the same 10,000 test images, and on the 1,000 held-out ones. Bold: the "
+        "float network on the same 10,000 test images, and on held-out ones. Bold: the "
         "smallest file of its scope, retrained or not, that loses at most half a point of the "
         "latter"
     )
