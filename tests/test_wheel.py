@@ -18,13 +18,13 @@ MODEL = """\
 from torch import nn
 
 def net():
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(72, 5))
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(144, 100))
 """
 IMAGES = """\
 import torch
 
 def images():
-    return [(torch.zeros(4, 3, 5, 5), torch.arange(4))]
+    return [(torch.randn(32, 3, 5, 5), torch.arange(32)) for _ in range(4)]
 """
 
 
@@ -72,7 +72,8 @@ def example(tmp_path):
     found = found.replace("from lib", f"from {NAME}")
     (tmp_path / "mine.py").write_text(MODEL + IMAGES)
     ending = "import sys\nassert not any(n == 'lib' or n.startswith('lib.') for n in sys.modules)\n"
-    (tmp_path / "example.py").write_text(f"import mine\nmodel = mine.net()\n{found}\n{ending}")
+    made = "import mine\nmodel = mine.net()\nbatches = [inputs for inputs, _ in mine.images()]\n"
+    (tmp_path / "example.py").write_text(f"{made}{found}\n{ending}")
     return tmp_path
 
 
@@ -152,7 +153,7 @@ def test_its_console_script(installed, example):
     module = run(sys.executable, "-m", NAME, "--help", folder=example, **found)
     assert module.startswith(f"usage: python -m {NAME} [-h] COMMAND")
     printed = commands(example, [script], **found)
-    assert "on 4 images" in printed
+    assert "on 128 images" in printed
     assert "the weights of 2 layers are equal bit by bit" in printed
 
 

@@ -120,8 +120,8 @@ def convolutions():
 
 def test_the_curve_is_that_of_optimal_centers(convolutions):
     weight = convolutions["features.0.weight"].numpy()
-    curve = inertia_curve(np.sort(weight.reshape(-1)), 64)
-    for k in (2, 3, 8, 33, 64):
+    curve = inertia_curve(np.sort(weight.reshape(-1)), 33)
+    for k in (2, 3, 8, 33):
         exact = lib.cluster(weight, k, init="optimal").inertia
         assert curve[k - 1] == pytest.approx(exact, rel=1e-3)
     assert (np.diff(curve) < 0).all()

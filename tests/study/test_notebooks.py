@@ -175,6 +175,7 @@ def test_what_notebooks_import_exists(notebook):
                 assert hasattr(module, alias.name) or importlib.util.find_spec(submodule), submodule
 
 
+@pytest.mark.slow
 def test_an_article_runs_by_itself(tmp_path, monkeypatch):
     """The one that needs no trained network; all others run in the smoke experiment."""
     monkeypatch.setenv("RESULTS", str(tmp_path))
