@@ -111,7 +111,7 @@ class TestTable:
 
     def test_it_is_compared_within_its_tolerance(self, experiments, capsys):
         (found,) = comparison.compare_tables("smoke").to_dict("records")
-        assert (found["table"], found["shared"], found["agree"]) == ("outliers", 2, 1)
+        assert (found["table"], found["must_agree"], found["agree"]) == ("outliers", 2, 1)
         assert "layer=conv2: farthest 41, committed 40" in capsys.readouterr().out
 
     def test_report_and_papers_show_it(self, experiments, outliers):

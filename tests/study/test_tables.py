@@ -182,17 +182,55 @@ def test_latex_has_numbers_to_the_right_and_its_characters_escaped():
 # ------------------------------------------------------------------------ comparison
 
 
-def test_the_comparison_finds_the_changed_row(root, capsys):
-    tables.write_table(accuracy(top1=90.0), comparison.REFERENCE, "accuracy")
-    tables.write_table(accuracy(top1=88.9), "smoke", "accuracy")
+def test_what_must_agree_is_compared_within_tolerances(root, capsys):
+    tables.write_table(density(), comparison.REFERENCE, "density")
+    tables.write_table(density().assign(density=[1 / 3, 0.2, 1 / 3]), "smoke", "density")
     (found,) = comparison.compare_tables("smoke").to_dict("records")
-    assert found == {"table": "accuracy", "shared": 2, "agree": 1, "only_here": 0, "only_there": 0}
+    assert [found[key] for key in ("shared", "must_agree", "agree", "may_vary")] == [3, 3, 2, 0]
     out = capsys.readouterr().out
-    assert (
-        "accuracy     1 of 2 shared rows agree (top1 within 1, inertia within 0.001 of it)" in out
+    assert "2 of 3 rows that must agree do (weight within 1e-06 + 0.001 of it, density" in out
+    assert "differs: layer=conv_1: density 0.2, committed 0" in out
+    assert out.splitlines()[-1] == "not reproduced: 1 rows of density differ"
+    tables.write_table(density(), "smoke", "density")
+    comparison.compare_tables("smoke")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "reproduced: 3 rows that must agree do, 0 vary within their limits"
+
+
+def test_accuracies_vary_within_their_intervals(root, capsys):
+    given = {"low": 85.0, "high": 90.0}
+    tables.write_table(accuracy().assign(**given), comparison.REFERENCE, "accuracy")
+    for low, within in ((89.9, 2), (90.1, 0)):
+        ours = accuracy().assign(low=low, high=95.0)
+        tables.write_table(ours, "smoke", "accuracy")
+        (found,) = comparison.compare_tables("smoke").to_dict("records")
+        assert [found[key] for key in ("must_agree", "may_vary", "within")] == [0, 2, within]
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "not reproduced: 2 rows of accuracy vary too far"
+
+
+def iterations(**by_layer):
+    """Make a table of kind speed with one row a layer."""
+    row = dict.fromkeys(tables.TABLES["speed"].columns, 1)
+    row |= {"engine": "textbook", "init": "linear", "revise": False, "converged": True}
+    row |= {"gamma": None, "max_iter": None}
+    return pd.DataFrame(
+        [row | {"layer": name.replace("_", "/"), "n_iter": n} for name, n in by_layer.items()]
     )
-    assert "revise=False bits=1 seed=1 n_images=1: top1 88.9, committed 90" in out
-    assert "speed" not in out  # which neither side has
+
+
+@pytest.mark.parametrize(("n_iter", "line"), [
+    (50, "reproduced: 1 rows that must agree do, 1 vary within their limits"),
+    (600, "reproduced: 1 rows that must agree do, 1 vary within their limits"),
+    (601, "not reproduced: 1 rows of speed vary too far"),
+])  # fmt: skip
+def test_iterations_vary_within_the_range_of_the_committed_networks(root, capsys, n_iter, line):
+    reference = iterations(conv1=30, fc6=75, other_fc6=400, fc7=3)
+    tables.write_table(reference, comparison.REFERENCE, "speed")
+    # fc7 is committed of one network only: nothing is said of it.
+    tables.write_table(iterations(conv1=30, fc6=n_iter, fc7=99), "smoke", "speed")
+    comparison.compare_tables("smoke")
+    assert capsys.readouterr().out.splitlines()[-1] == line
 
 
 def test_rows_of_one_side_are_counted(root):
@@ -209,13 +247,13 @@ def test_repeated_keys_are_compared_in_their_order(root, capsys):
     assert (found["shared"], found["agree"]) == (3, 2)
 
 
-def test_rows_of_which_nothing_is_compared_agree(root, capsys):
-    """Seconds are not: what differs in them alone is alike."""
+def test_rows_of_which_nothing_is_compared_reproduce_nothing(root, capsys):
     row = dict.fromkeys(tables.TABLES["ratios"].columns, 1)
     for name in ("smoke", comparison.REFERENCE):
         tables.write_table(pd.DataFrame([row | {"repeat": i} for i in range(3)]), name, "ratios")
     (found,) = comparison.compare_tables("smoke").to_dict("records")
-    assert (found["shared"], found["agree"]) == (3, 3)
+    assert (found["shared"], found["must_agree"], found["may_vary"]) == (3, 0, 0)
+    assert "nothing to reproduce" in capsys.readouterr().out
 
 
 def test_rows_of_a_classifier_trained_otherwise_are_not_compared(root, capsys):
@@ -239,8 +277,9 @@ def test_the_reference_itself_is_compared_with_its_last_commit(root):
     git("init", ".")
     git("add", ".")
     git("commit", "-m", "results")
-    tables.write_table(accuracy(top1=50.0), comparison.REFERENCE, "accuracy")
-    assert comparison.compare_tables(comparison.REFERENCE)["agree"].tolist() == [1]
+    ours = accuracy().assign(low=[1, 2], high=[1, 3])
+    tables.write_table(ours, comparison.REFERENCE, "accuracy")
+    assert comparison.compare_tables(comparison.REFERENCE)["within"].tolist() == [1]
     assert provenance.provenance()["code"]["clean"] is True
     (root / "new.py").write_text("")
     assert provenance.provenance()["code"]["clean"] is False

@@ -1,4 +1,10 @@
-"""Compare a run's tables with the committed ones, row by row, within stated tolerances."""
+"""Compare a run's tables with the committed ones, row by row, in two groups.
+
+What follows from the committed convolutions' weights alone *must agree* on every machine, within
+the stated tolerances. What comes of a trained classifier *may vary*, since another processor trains
+another network: intervals must overlap, and iterations lie within the range of the committed
+networks. Of the rest nothing is said.
+"""
 
 import io
 
@@ -11,6 +17,9 @@ from .records import TABLES
 REFERENCE = "full"  # tables of other experiments are compared with this one's
 COMMITTED = (REFERENCE, "bench", "compress")  # theirs are compared with their own
 
+COUNTS = "shared must_agree agree may_vary within only_here only_there".split()
+SLACK = 0.5  # beyond the range of the committed networks, which are few
+
 TRAINING = "01-train"
 # Parameters of the training notebook that do not change a network of a given name. Manifests of
 # earlier versions have seeds and initializers in place of networks.
@@ -20,9 +29,9 @@ HARMLESS = {"experiment", "networks", "seeds", "initializers", "n_test"}
 def compare_tables(experiment, reference=None):
     """Compare an experiment's rows with the committed ones, and print how they agree.
 
-    A row is compared with the row of the same keys, the n-th of several with the n-th, within the
-    tolerances of the table's record. Rows on one side only are counted. If the classifiers were
-    not trained alike, only rows of the convolutions are compared.
+    A row is compared with the row of the same keys, the n-th of several with the n-th. Rows on one
+    side only are counted. If the classifiers were not trained alike, only rows of the convolutions
+    are compared. The last line says whether the run reproduces the committed one.
 
     Parameters
     ----------
@@ -34,7 +43,9 @@ def compare_tables(experiment, reference=None):
     Returns
     -------
     pandas.DataFrame
-        One row a table: ``table, shared, agree, only_here, only_there``.
+        One row a table: ``table, shared``; ``must_agree, agree``: rows that must, and that do;
+        ``may_vary, within``: rows that may, and that do so within their limits; ``only_here,
+        only_there``.
     """
     reference = reference or (experiment if experiment in COMMITTED else REFERENCE)
     print(f"{experiment} against the committed tables of {reference}:")
@@ -53,7 +64,30 @@ def compare_tables(experiment, reference=None):
         sides = (_texts(ours), _texts(io.StringIO(theirs)))
         sides = sides if alike else map(_of_convolutions, sides)
         rows.append({"table": name} | _compare(table, *sides))
-    return pd.DataFrame(rows, columns=["table", "shared", "agree", "only_here", "only_there"])
+    found = pd.DataFrame(rows, columns=["table", *COUNTS])
+    print(_verdict(found))
+    return found
+
+
+def _verdict(found):
+    """Whether a run reproduces the committed one, in one line."""
+    if found["must_agree"].sum() + found["may_vary"].sum() == 0:
+        return "nothing to reproduce: no rows are shared with the committed tables"
+    wrong = found.assign(
+        agree=found["must_agree"] - found["agree"], within=found["may_vary"] - found["within"]
+    )
+    texts = [
+        f"{n} rows of {row['table']} {what}"
+        for _, row in wrong.iterrows()
+        for n, what in ((row["agree"], "differ"), (row["within"], "vary too far"))
+        if n
+    ]
+    if texts:
+        return f"not reproduced: {'; '.join(texts)}"
+    return (
+        f"reproduced: {found['agree'].sum():,} rows that must agree do, "
+        f"{found['within'].sum():,} vary within their limits"
+    )
 
 
 def _committed(experiment, reference, name):
@@ -99,19 +133,67 @@ def _compare(table, ours, theirs):
         index=both.index,
         dtype=bool,
     )
+    must = _must_agree(table, both)
+    limits = _limits(table, both, theirs)
+    varies = ~must & limits.notna()
+    right = agrees.all(axis=1)
     found = {
         "shared": len(both),
-        "agree": int(agrees.all(axis=1).sum()),
+        "must_agree": int(must.sum()),
+        "agree": int(right[must].sum()),
+        "may_vary": int(varies.sum()),
+        "within": int(limits[varies].astype(bool).sum()),
         "only_here": len(ours) - len(both),
         "only_there": len(theirs) - len(both),
     }
     print(
-        f"  {table.name:12} {found['agree']} of {found['shared']} shared rows agree "
-        f"({stated(tolerances)}); only here {found['only_here']}, "
-        f"only committed {found['only_there']}"
+        f"  {table.name:12} {found['agree']} of {found['must_agree']} rows that must agree do"
+        f"{f' ({stated(tolerances)})' if must.any() else ''}, "
+        f"{found['within']} of {found['may_vary']} vary within their limits; "
+        f"only here {found['only_here']}, only committed {found['only_there']}"
     )
-    _print_differences(both, agrees, keys)
+    wrong = (must & ~right) | (varies & ~limits.fillna(True).astype(bool))
+    _print_differences(both[wrong], agrees[wrong], keys)
     return found
+
+
+def _must_agree(table, both):
+    """Which rows must agree: of convolutions, or all where nothing is trained."""
+    if not table.of_weights:
+        return pd.Series(False, index=both.index)
+    return both["layer"].str.startswith("conv")
+
+
+def _limits(table, both, theirs):
+    """Whether each row is within its limits; None where it has none."""
+    if {"low", "high"} <= set(table.columns) and len(both):
+        columns = ["low", "high", "low_there", "high_there"]
+        low, high, low_there, high_there = (
+            pd.to_numeric(both[column], errors="coerce") for column in columns
+        )
+        return ((low <= high_there) & (low_there <= high)).astype(object)
+    if "n_iter" in table.tolerances:
+        return _within_networks(table, both, theirs)
+    return pd.Series(None, index=both.index, dtype=object)
+
+
+def _within_networks(table, both, theirs):
+    """Whether iterations are within the range of the committed networks, where there are several.
+
+    Paths that a limit ended have no number of iterations to compare.
+    """
+    keys = [key for key in table.key_columns if key not in ("seed", "repeat")]
+    ended = theirs[theirs["converged"] == "True"]
+    whole = ended.assign(layer=ended["layer"].str.rpartition("/")[2], network=ended["layer"])
+    whole["n_iter"] = pd.to_numeric(whole["n_iter"])
+    ranges = whole.groupby(keys).agg(
+        least=("n_iter", "min"), most=("n_iter", "max"), networks=("network", "nunique")
+    )
+    found = both[keys].join(ranges, on=keys)
+    ours = pd.to_numeric(both["n_iter"])
+    within = (ours * (1 + SLACK) >= found["least"]) & (ours <= found["most"] * (1 + SLACK))
+    judged = (found["networks"] > 1) & (both["converged"] == "True")
+    return within.astype(object).where(judged, None)
 
 
 def _close(ours, theirs, tolerance):
@@ -134,13 +216,12 @@ def stated(tolerances):
     return ", ".join(f"{column} {text(tolerance)}" for column, tolerance in tolerances.items())
 
 
-def _print_differences(both, agrees, keys, most=5):
-    differing = both[~agrees.all(axis=1)]
+def _print_differences(differing, agrees, keys, most=5):
     for index, row in differing.head(most).iterrows():
         where = " ".join(f"{key}={row[key]}" for key in keys if row[key])
         what = ", ".join(
             f"{column} {row[column] or 'blank'}, committed {row[f'{column}_there'] or 'blank'}"
-            for column in agrees.columns[~agrees.loc[index]]
+            for column in agrees.columns[~agrees.loc[index].astype(bool)]
         )
         print(f"    differs: {where}: {what}")
     if len(differing) > most:

@@ -58,6 +58,9 @@ class Table:
         absolute, and relative to the committed value. None asks for equal text.
     paper : callable or None
         From the table to what papers and pages print: fewer rows or columns; None prints nothing.
+    of_weights : bool
+        Whether rows of convolutions follow from the committed weights alone: they must agree on
+        every machine, within the tolerances.
     of_users : bool
         Whether it holds results of users' own models, of which git keeps none.
 
@@ -74,6 +77,7 @@ class Table:
     keys: str
     tolerances: Mapping[str, tuple[float, float] | None]
     paper: Callable[[pd.DataFrame], pd.DataFrame] | None = printed.whole
+    of_weights: bool = False
     of_users: bool = False
 
     def __post_init__(self):
@@ -278,6 +282,7 @@ TABLES = {
             },
             keys="layer cells n_clusters",
             tolerances={"bits_per_weight": (0, 0.01), "relative_distortion": (0, 0.01)},
+            of_weights=True,
         ),
         Table(
             "runtimes",
@@ -349,6 +354,7 @@ TABLES = {
             keys="layer engine init gamma revise bits seed repeat max_iter",
             tolerances={"n_iter": (0, 0.02), "relative_inertia": (0, 1e-3)},
             paper=printed.speed,
+            of_weights=True,
         ),
         Table(
             "bench",
@@ -402,6 +408,7 @@ TABLES = {
             },
             keys="layer n_clusters",
             tolerances={"gap": (1e-4, 0)},
+            of_weights=True,
         ),
         Table(
             "layers",
@@ -448,6 +455,7 @@ TABLES = {
             },
             keys="layer",
             tolerances={"weight": (1e-6, 1e-3), "density": (1e-6, 1e-2)},
+            of_weights=True,
             paper=None,
         ),
         Table(
@@ -461,6 +469,7 @@ TABLES = {
             },
             keys="layer init gamma bits stage",
             tolerances={"center": (1e-6, 1e-3)},
+            of_weights=True,
             paper=None,
         ),
     )

@@ -32,5 +32,6 @@ def _columns(record):
     return (
         f"\n### `{record.name}.csv`\n\n{record.caption} Each row is {record.row}.\n\n"
         f"{tables.markdown(HEADS, own)}\n"
-        f"Rows of equal {keys} are compared: {stated(record.tolerances) or 'no column'}.\n"
+        f"Rows of equal {keys} are compared: {stated(record.tolerances) or 'no column'}."
+        f"{' Those of convolutions must agree on every machine.' * record.of_weights}\n"
     )
