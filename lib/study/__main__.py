@@ -41,6 +41,7 @@ def _parser():
     sweep.add_argument("--point", type=int, metavar="N", help="run this one point, from 0")
 
     command(_readme, "readme", "rewrite the numbers in README and docs from the tables")
+    command(_stale, "stale", "list committed results that are older than the code")
     return parser
 
 
@@ -102,6 +103,14 @@ def _one_point(plan, number):
     found = sweep.run_point(plan.notebook, plan.points[number], wait=True, **sweep.options_of(plan))
     print(plan.points[number].id, found["state"], found.get("message", ""))
     return int(found["state"] != "done")
+
+
+def _stale(options):
+    from .runs.stale import ages
+
+    for age in ages():
+        if age.changed != []:
+            print(age, *(f"  {name}" for name in age.changed or ()), sep="\n")
 
 
 def _readme(options):

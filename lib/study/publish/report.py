@@ -16,6 +16,8 @@ from ... import files
 from .. import paths, tables
 from ..figures import FIGURES
 from ..provenance import read_manifest
+from ..runs.stale import age
+from ..tables.comparison import COMMITTED
 
 PAGES = Path(__file__).with_name("pages")
 MOST_ROWS = 400  # of a longer table the page names only the file
@@ -63,6 +65,7 @@ def write_report(experiment):
         experiment=experiment,
         manifest=manifest,
         minutes=sum(manifest["seconds"].values()) / 60,
+        age=age(experiment) if experiment in COMMITTED else None,
         claims=[
             row
             for name in ("claims", "claims_retrained")

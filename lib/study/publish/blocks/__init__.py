@@ -9,13 +9,14 @@ from .compression import (
     retraining_block,
     runtimes_block,
 )
-from .records import columns_block, table_block
+from .records import columns_block, commits_block, table_block
 from .speed import bench_block
 
 __all__ = ["BLOCKS", "table_block"]
 
 BLOCKS = {
     "columns": columns_block,
+    "commits": commits_block,
     "findings": findings_block,
     "claims": claims_block,
     "accuracy": accuracy_block,

@@ -1,7 +1,9 @@
 """What the records of the tables say: any table, and the meaning of every column."""
 
-from ... import tables
-from ...tables.comparison import stated
+from ... import paths, tables
+from ...experiment.words import listed
+from ...provenance import read_manifest
+from ...tables.comparison import COMMITTED, stated
 from ...tables.records import MEANINGS
 
 HEADS = ["Column", "Meaning"]
@@ -34,4 +36,17 @@ def _columns(record):
         f"{tables.markdown(HEADS, own)}\n"
         f"Rows of equal {keys} are compared: {stated(record.tolerances) or 'no column'}."
         f"{' Those of convolutions must agree on every machine.' * record.of_weights}\n"
+    )
+
+
+def commits_block():
+    """Which commit each committed experiment's results are of, in one line."""
+    found = [
+        f"`{name}` of commit {read_manifest(name)['code']['commit'][:7]}"
+        for name in COMMITTED
+        if (paths.results_folder(name) / "manifest.json").exists()
+    ]
+    return (
+        f"Committed results: {listed(found)}. `.venv/bin/python -m lib.study stale` lists what of "
+        "the code they come from has changed since.\n"
     )
