@@ -220,12 +220,12 @@ def _smallest(tensor):
     return (half if torch.equal(half.to(tensor.dtype), tensor) else tensor).contiguous()
 
 
-def digest(data):
+def digest(data: bytes) -> str:
     """Eight bytes of BLAKE2 of data, in hexadecimal."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def checksum(name, tensor):
+def checksum(name: str, tensor: torch.Tensor) -> str:
     """Checksum of a tensor's name, dtype, shape and bytes."""
     kind = json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode()
     return digest(kind + tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -272,18 +272,18 @@ class StoredFile:
         for name, layer in self.layers.items():
             _check_layer(path, name, layer)
 
-    def tensor(self, name):
+    def tensor(self, name: str) -> torch.Tensor:
         """One tensor, compared with its checksum."""
         found = self.file.get_tensor(name)
         if checksum(name, found) != self.checksums[name]:
             raise FileError(f"{self.path} is damaged: {name} fails its checksum.")
         return found
 
-    def shape(self, name):
+    def shape(self, name: str) -> list[int]:
         """Shape of a tensor, which is not read."""
         return self.file.get_slice(name).get_shape()
 
-    def parts(self, name):
+    def parts(self, name: str) -> dict[str, torch.Tensor]:
         """The tensors of one weight."""
         return {
             part: self.tensor(f"{name}:{part}")
@@ -291,7 +291,7 @@ class StoredFile:
             if f"{name}:{part}" in self.checksums
         }
 
-    def shared_weight(self, name):
+    def shared_weight(self, name: str) -> tuple[SharedWeight, torch.Tensor]:
         """The parametrization of one weight, and its centers."""
         layer, parts = self.layers[name], self.parts(name)
         shape, dtype = layer["shape"], DTYPES[layer["dtype"]]
@@ -332,7 +332,7 @@ class StoredFile:
         found = Contexts(rows, columns, n_rows, n_columns, layer["nearby"], tables)
         return decode_in_contexts(words, size, tap_of(shape), found)
 
-    def row(self, name):
+    def row(self, name: str) -> dict[str, Any]:
         """The size table's row of one weight."""
         layer, parts = self.layers[name], self.parts(name)
         n_weights, k = math.prod(layer["shape"]), parts["centers"].shape[-1]
