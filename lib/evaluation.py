@@ -162,7 +162,7 @@ def paired_interval(before: Any, after: Any, level: float = 0.95) -> tuple[float
     --------
     >>> loss, low, high = paired_interval([True] * 90 + [False] * 10, [True] * 88 + [False] * 12)
     >>> print(f"{loss:.1f} [{low:.1f}, {high:.1f}]")
-    2.0 [-1.4, 5.3]
+    2.0 [-1.3, 5.3]
     """
     from scipy.stats import norm
 
