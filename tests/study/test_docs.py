@@ -87,7 +87,8 @@ def test_every_block_is_on_a_page():
 
 def test_an_unknown_block_is_refused():
     with pytest.raises(
-        ValueError, match=r"no block is named 'clams': choose from columns, findings, claims"
+        ValueError,
+        match=r"no block is named 'clams': choose from columns, commits, findings, claims",
     ):
         readme.update("<!-- clams -->\n<!-- /clams -->")
 
