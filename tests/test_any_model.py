@@ -107,7 +107,7 @@ def is_grouped_back(layer):
     return isinstance(layer, nn.ConvTranspose1d) and layer.groups > 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=models(), chosen=options())
 def test_shared_weights_are_those_of_each_codebook(tmp_path_factory, drawn, chosen):
     (model, inputs), layers = drawn, {}

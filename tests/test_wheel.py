@@ -146,6 +146,7 @@ def test_the_readmes_example_runs_under_the_wheels_name(installed, example):
     assert (example / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_its_console_script(installed, example):
     script = installed / "bin" / NAME
     found = {"PYTHONPATH": str(installed)}

@@ -119,8 +119,8 @@ def convolutions():
 
 
 def test_the_curve_is_that_of_optimal_centers(convolutions):
-    weight = convolutions["features.0.weight"].numpy()
-    curve = inertia_curve(np.sort(weight.reshape(-1)), 33)
+    weight = convolutions["features.0.weight"].numpy().reshape(-1)[:6000]
+    curve = inertia_curve(np.sort(weight), 33)
     for k in (2, 3, 8, 33):
         exact = lib.cluster(weight, k, init="optimal").inertia
         assert curve[k - 1] == pytest.approx(exact, rel=1e-3)

@@ -295,6 +295,7 @@ def test_rows_in_blocks_are_as_good(monkeypatch):
     assert error(cut.model, model, images(seed=5)) < 0.05
 
 
+@pytest.mark.slow
 def test_the_smallest_that_is_good_enough():
     model, inputs = seeded(Convolutions), images(64)
     asked = []

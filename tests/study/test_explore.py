@@ -105,6 +105,7 @@ def test_no_text_of_the_picture_overlaps(explorer, overlapping_texts, look):
     assert overlapping_texts(explorer.picture(explorer.look(*look))) == []
 
 
+@pytest.mark.slow
 def test_an_animation_has_a_frame_for_each_iteration(explorer, tmp_path):
     n = explorer.animation(tmp_path / "a.gif", "other", 2, init="linear", revise=False)
     assert n == len(explorer.look("other", 2, "linear", revise=False).history)

@@ -78,6 +78,7 @@ def few(request, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_same_bytes_twice_and_fonts_that_are_embedded(few):
     folder = paper.write_paper("full", "ieee", 1)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -159,6 +160,7 @@ def test_every_committed_table_is_there_and_the_longest_summed_up():
     assert found.tolist() == [expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "columns"), [("icml", 1), pytest.param("ieee", 2, marks=pytest.mark.slow)]
 )
@@ -169,6 +171,7 @@ def test_the_snippets_compile_at_the_width_of_the_column(few, style, columns):
     assert "Float too large" not in log
 
 
+@pytest.mark.slow
 def test_pgf_compiles_with_what_the_snippets_name(few):
     folder = paper.write_paper("full", "icml", 1)
     preamble = "\\usepackage{pgf}\n\\providecommand{\\mathdefault}[1]{#1}"

@@ -323,7 +323,8 @@ def test_a_dead_kernel_is_a_failure(repository):
     assert not (repository / "results/toy/notebooks/01-first.ipynb").exists()
 
 
-@pytest.mark.parametrize("deaths", [1, pytest.param(execution.STARTS, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("deaths", [1, execution.STARTS])
 def test_a_kernel_that_does_not_start_is_started_again(repository, monkeypatch, deaths, capfd):
     dies = f"echo >> starts; if [ $(wc -l < starts) -le {deaths} ]; then exit 1; fi; "
     starts = f"exec {sys.executable} -m ipykernel_launcher -f $0"

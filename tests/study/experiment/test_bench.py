@@ -90,7 +90,7 @@ def test_unknown_and_missing_peers_are_named(monkeypatch):
         peers.require(["absent"])
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_rows_of_a_matrix_are_raced_against_their_exact_optima(monkeypatch, weighted):
     def first_values(weights, k, importance):
         centers = np.sort(weights, axis=1)[:, :k]
@@ -114,6 +114,7 @@ def test_a_short_call_is_timed_by_the_mean_of_many():
     assert 0.001 <= seconds < bench.SHORT
 
 
+@pytest.mark.slow
 def test_ratios_are_of_two_calls_in_turn():
     rng = np.random.default_rng(0)
     layers = {

@@ -98,6 +98,7 @@ def test_a_recipe_takes_bits_or_a_price(fields):
         Recipe(**fields)
 
 
+@pytest.mark.slow
 def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor):
     retraining = Retraining("entropy-constrained", 3, 0.2, 1, "classifier")
     model, _ = compressor.retrained(retraining)

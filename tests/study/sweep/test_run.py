@@ -265,6 +265,7 @@ class TestDask:
             yield cluster.scheduler_address
             client.unregister_worker_plugin("home")
 
+    @pytest.mark.slow
     def test_points_run_on_a_cluster_and_go_on_anywhere(
         self, at_home, repository, make_sweep, twenty
     ):
@@ -281,6 +282,7 @@ class TestDask:
         assert sweep.run_sweep(plan, scheduler=at_home) == {"done": 1, "failed": 1}
         assert list(executions(repository).values()) == [2, 2]
 
+    @pytest.mark.slow
     def test_a_client_killed_twice_is_resumed(self, at_home, repository, make_sweep, twenty):
         path = make_sweep(twenty)
         plan = sweep.load_sweep(path)
