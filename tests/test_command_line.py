@@ -200,8 +200,9 @@ def test_an_export_with_other_weights_is_an_error(path, tmp_path, capsys, monkey
 
 
 @pytest.mark.slow
-def test_the_headline_file_is_as_accurate_as_the_frontier_says(capsys, n_images=2000):
+def test_the_headline_file_is_as_accurate_as_the_frontier_says(capsys):
     """Within half the width of a 95 % interval: 1.4 points."""
+    n_images = 2000
     path = paths.ROOT / "results/compress/headline/alexnet.safetensors"
     found = tables.read_table("compress", "frontier")
     (sizes,) = set(tables.read_table("compress", "sizes")["file"])
