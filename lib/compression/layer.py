@@ -191,14 +191,14 @@ def _factors(use, matrix, calls, pieces, seed):
     """Factored moments of the inputs, and the importance of each row."""
     if use.call.is_embedding:  # a row's outputs are its weights: none makes up for another
         order = torch.arange(matrix.shape[-1])[None]
-        return Factor(order, None, use.features.float()[None]), use.words.float()[None]
+        return Factor(order, None, use.features.float()[None]), use.words[None]
     moments = use.moments
     if moments is None:
         moments = _moments(use.call, calls, pieces, seed)
     else:
         moments = torch.stack([_diagonal_block(moments, piece, pieces) for piece in range(pieces)])
         moments = moments.transpose(0, 1).flatten(0, 1).clone()
-    importance = use.importance.float().view(matrix.shape[:2])
+    importance = use.importance.view(matrix.shape[:2])
     if use.words is not None:  # tied to an embedding, whose errors count as well
         more = use.features.float() * float(use.words.mean() / importance.mean())
         moments.diagonal(dim1=1, dim2=2).add_(_cut(more[None, None], pieces)[:, 0])

@@ -37,7 +37,7 @@ class Walk:
         self.outputs = self.error = self.answer = None
         self.cancelled = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="walk", daemon=True)
         self._thread.start()
         self.advance(None)
 

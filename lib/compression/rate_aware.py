@@ -168,7 +168,11 @@ def fit(
     Fitted
     """
     ordered = weight.gather(2, factor.order[:, None].expand_as(weight)).contiguous()
-    importance = importance.float().contiguous()
+    # In units of the layer's own, since float32 cannot hold what the errors of some layers cost.
+    cost_unit = _mean(importance) * _mean(factor.curvature)
+    importance = (importance.double() / _mean(importance)).float().contiguous()
+    factor = factor._replace(curvature=factor.curvature / _mean(factor.curvature))
+    multiplier = multiplier / cost_unit
     of_center = share * BITS_OF_CENTER
     codebook = first_codebook(ordered, factor, importance, multiplier, of_center, seed, init)
     best: tuple[float, Chosen, np.ndarray] | None = None
@@ -188,7 +192,14 @@ def fit(
     cost, found, centers = best
     labels = torch.empty_like(found.labels)
     labels.scatter_(2, factor.order[:, None].expand_as(labels), found.labels)
-    return Fitted(labels, centers, found.counts, found.distortion, cost, tuple(history))
+    history = [cost_unit * each for each in history]
+    distortion = cost_unit * found.distortion
+    return Fitted(labels, centers, found.counts, distortion, cost_unit * cost, tuple(history))
+
+
+def _mean(values):
+    """Mean of values that are not negative; 1 if all are 0."""
+    return float(values.double().mean()) or 1.0
 
 
 class Chosen(NamedTuple):
@@ -249,7 +260,10 @@ def first_codebook(
         generator = torch.Generator().manual_seed(seed)
         places = torch.randint(n, (sample,), generator=generator)
         rate, values = rate[places], values[places]
-    mean = float(rate.double().log().mean().exp())
+    if not rate.any():  # errors cost nothing: one center does
+        return codebook_of(values.double().mean()[None].numpy(), np.array([sample]))
+    least = 1e-12 * float(rate.max())
+    mean = float(rate.double().clamp_min(least).log().mean().exp())
     cells = entropy_constrained_cells(
         Prepared(values.numpy()),
         multiplier / mean,
@@ -309,7 +323,8 @@ def choose_labels(
         place = torch.zeros(len(centers), dtype=torch.int16)
         place[torch.from_numpy(used)] = torch.arange(len(used)).to(torch.int16)
         labels = place[labels.int() & 0xFFFF]
-    means = sums.totals[used] / sums.masses[used]
+    means = np.array(centers[used], np.float64)
+    np.divide(sums.totals[used], sums.masses[used], out=means, where=sums.masses[used] > 0)
     return Chosen(labels, used, sums.counts[used], means, sums.distortion)
 
 

@@ -138,3 +138,23 @@ def test_a_matrix_without_correlation_needs_no_unit():
     other = fit(weight, factor(torch.diag_embed(curvature), damping=0.0), importance, 0.01)
     assert found.distortion == pytest.approx(other.distortion, rel=1e-4)
     assert torch.equal(found.labels, other.labels)
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e50])
+def test_what_errors_cost_may_be_in_any_unit(unit):
+    """Float32, in which labels are chosen, could hold neither."""
+    weight, moments, importance = layer(rows=8, columns=40, n=100)
+    found = factor(moments.clone())
+    usual = fit(weight, found, importance, 0.05)
+    other = fit(weight, found, importance.double() * unit, 0.05 * unit)
+    assert torch.equal(usual.labels, other.labels)
+    np.testing.assert_array_equal(usual.centers, other.centers)
+    assert other.distortion == pytest.approx(unit * usual.distortion)
+    assert other.cost == pytest.approx(unit * usual.cost)
+
+
+def test_errors_that_cost_nothing_get_one_center():
+    weight, moments, importance = layer(rows=8, columns=40, n=100)
+    found = fit(weight, factor(moments), torch.zeros_like(importance), 0.05)
+    assert len(found.centers) == 1
+    assert np.isfinite(found.centers).all()
