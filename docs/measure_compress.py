@@ -3,6 +3,7 @@
 The network is that which 01-train of the experiment trained; half an hour on two cores.
 """
 
+import resource
 import sys
 import time
 
@@ -11,6 +12,7 @@ import torch
 from lib.compression.compressing import compress
 from lib.compression.rate_aware import Factor, fit
 from lib.evaluation import paired_interval
+from lib.models import resolve
 from lib.study.experiment.data import load_convolutions, load_images
 from lib.study.experiment.network import prepare
 from lib.study.experiment.training import load_networks
@@ -82,6 +84,19 @@ def compressed(experiment):
         )
 
 
+def of_torchvision():
+    """Seconds and memory for networks of torchvision, at random weights."""
+    batches = [torch.randn(32, 3, 224, 224) for _ in range(N_CALIBRATION // 32)]
+    for name in ("mobilenet_v3_small", "resnet18"):
+        model = resolve(name, weights=None).eval()
+        start = time.perf_counter()
+        made = compress(model, batches, ratio=10)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{name}: {made.ratio:.2f} times, {seconds:.0f} s, at most {peak:.1f} GB", flush=True)
+
+
 if __name__ == "__main__":
+    of_torchvision()
     groups()
     compressed(*sys.argv[1:2])

@@ -7,8 +7,10 @@ from concurrent.futures import as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from distributed import Client, LocalCluster
 
+import lib
 from lib.study import sweep
 
 POINTS = 10_000
@@ -80,7 +82,25 @@ def scaling():
     return seconds
 
 
+def codebooks():
+    """Nanoseconds a weight by tensor, by row and by group, from either start."""
+    weights = np.random.default_rng(0).standard_t(5, size=(4096, 4096)).astype(np.float32)
+    shapes = {"tensor": weights.reshape(-1), "row": weights, "group": weights.reshape(-1, 512)}
+    for name, array in shapes.items():
+        for k in (8, 16):
+            for init in ("weight-distribution", "optimal"):
+                function = lib.cluster if array.ndim == 1 else lib.cluster_rows
+                function(array, k, init=init)  # compiled
+                seconds = []
+                for _ in range(3):
+                    start = time.perf_counter()
+                    function(array, k, init=init)
+                    seconds.append(time.perf_counter() - start)
+                print(f"{name}, {k}, {init}: {1e9 * sorted(seconds)[1] / weights.size:.1f} ns")
+
+
 if __name__ == "__main__":
+    codebooks()
     found = scaling()  # first: a cluster's workers leave one thread to their parent too
     print(f"eight points: {found[1]:.0f} s with one worker, {found[2]:.0f} s with two")
     print(f"a point that does nothing: {1000 * overhead():.2f} ms")
