@@ -11,9 +11,9 @@ import torch
 
 from lib.compression.compressing import compress
 from lib.compression.rate_aware import Factor, fit
-from lib.evaluation import paired_interval
+from lib.evaluation import paired_interval, right_ones
 from lib.models import resolve
-from lib.study.experiment.data import load_convolutions, load_images
+from lib.study.experiment.data import load_convolutions, load_images, test_images
 from lib.study.experiment.network import prepare
 from lib.study.experiment.training import load_networks
 
@@ -52,30 +52,19 @@ def _cost(matrix, multiplier):
     return found.distortion + multiplier * 8 * found.n_bytes
 
 
-@torch.inference_mode()
-def right(model, images):
-    """Whether each image is right."""
-    found = [
-        model(prepare(pixels)).argmax(1) == labels
-        for pixels, labels in zip(images.pixels.split(100), images.labels.split(100), strict=True)
-    ]
-    return torch.cat(found)
-
-
 def compressed(experiment):
     """Seconds and losses of `compress` on the experiment's network."""
     network = next(iter(load_networks(experiment).values())).eval()
     pixels = load_images("train", N_CALIBRATION).pixels
     batches = [prepare(part) for part in pixels.split(32)]
-    test = load_images("test", N_TEST)
-    before = right(network, test)
+    before = right_ones(network, test_images(), N_TEST)
     layers = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)]
     for scope, target in CASES:
         start = time.perf_counter()
         chosen = {"layers": layers} if scope == "conv" else {}
         made = compress(network, batches, **target, **chosen)
         seconds = time.perf_counter() - start
-        loss, low, high = paired_interval(before, right(made.model, test))
+        loss, low, high = paired_interval(before, right_ones(made.model, test_images(), N_TEST))
         print(
             f"{scope} {target}: {made.ratio:.2f} times, {made.bits_per_weight:.2f} bits, "
             f"{loss:.2f} [{low:.2f}, {high:.2f}] points lost, {seconds:.0f} s, "

@@ -228,7 +228,6 @@ def _by_k_means(options, model):
 
 def _by_images(options, model):
     """The model compressed by images; prints the table by layer, and what was lost on them."""
-    from . import evaluation
     from .compression.compressing import compress
 
     target = {name: getattr(options, name) for name in ("bits", "ratio", "max_loss")}
@@ -236,7 +235,7 @@ def _by_images(options, model):
         raise ValueError("say how small: --bits, --ratio or --max-loss.")
     batches = _some_batches(options, model)
     if options.max_loss is not None:
-        target["evaluate"] = lambda network: 100 * _share(evaluation.count_right(network, batches))
+        target["evaluate"] = lambda network: 100 * _top1(network, batches)
     inputs = [batch[0] for batch in batches]
     made = compress(model, inputs, layers=options.layers, progress=True, **target)
     print(made.report())
@@ -271,8 +270,10 @@ def _print_loss(model, made, batches):
     )
 
 
-def _share(counts):
-    right, n = counts
+def _top1(network, batches):
+    from . import evaluation
+
+    right, n = evaluation.count_right(network, batches)
     return right / n
 
 

@@ -189,9 +189,10 @@ def selected(
     """
     config = _merged_config(model, n_clusters, layers, config, options)
     chosen = _chosen(model, layers, config)
-    groups = _groups(model, chosen)
+    owners = owners_of(model)
+    groups = _groups(model, chosen, owners)
     settings = _settings(model, groups, chosen, config)
-    return Selection(groups, settings, _left(model, groups, layers, config))
+    return Selection(groups, settings, _left(model, groups, owners, layers, config))
 
 
 def _merged_config(model, n_clusters, layers, config, options):
@@ -246,9 +247,9 @@ def _chosen(model, layers, config):
     return kept
 
 
-def _groups(model, layers):
+def _groups(model, layers, owners):
     """By name of layer, the owners of its weight: itself first, then what is tied to it."""
-    modules, owners = dict(model.named_modules()), owners_of(model)
+    modules = dict(model.named_modules())
     for name in layers:
         if name in modules and isinstance(modules[name], torch.jit.ScriptModule):
             raise ValueError(f"layer {name!r} is a script: share weights before torch.jit.script.")
@@ -299,11 +300,11 @@ def _settings(model, groups, chosen, config):
     return found
 
 
-def _left(model, groups, layers, config):
+def _left(model, groups, owners, layers, config):
     """By name of every weight of two axes or more that is not shared, the reason."""
-    shared = {owner for owners in groups.values() for owner in owners}
+    shared = {owner for group in groups.values() for owner in group}
     left = {}
-    for same in owners_of(model).values():
+    for same in owners.values():
         owner = same[0]
         module = model.get_submodule(owner.path)
         parameter = getattr(module, owner.attribute)

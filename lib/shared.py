@@ -38,24 +38,16 @@ def owners_of(model: nn.Module) -> dict[int, list[Owner]]:
     return owners
 
 
-def shared_parameters(
-    model: nn.Module, *, alone: bool = True
-) -> dict[str, parametrize.ParametrizationList]:
+def shared_parameters(model: nn.Module) -> dict[str, parametrize.ParametrizationList]:
     """The parametrization of every shared weight, by the weight's name.
 
     Tied weights are listed under all their names; their `original` is one parameter.
 
-    Parameters
-    ----------
-    model : nn.Module
-    alone : bool, default True
-        Refuse weights with a further parametrization, such as an adapter: codebook and labels say
-        only a part of these.
-
     Raises
     ------
     ValueError
-        If no layer shares weights, or one that does has a further parametrization.
+        If no layer shares weights, or one that does has a further parametrization, such as an
+        adapter: codebook and labels say only a part of its weight.
     """
     found = {
         Owner(path, attribute).parameter: shared
@@ -65,7 +57,7 @@ def shared_parameters(
     }
     if not found:
         raise ValueError("no layer of the model shares weights: call share_weights first.")
-    for name, shared in found.items() if alone else ():
+    for name, shared in found.items():
         if others := [type(step).__name__ for step in shared if not isinstance(step, SharedWeight)]:
             raise ValueError(
                 f"{name} has a further parametrization, {', '.join(others)}, that its codebook "

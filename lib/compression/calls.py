@@ -248,17 +248,26 @@ def weight_names(model: nn.Module, layers: Iterable[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode without the fused attention, which hides its weights; both put back."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
+def plain_attention() -> Iterator[None]:
+    """Attention step by step: torch's fused one hides its weights, and no exporter knows it."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        for model in models:
-            model.eval()
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextlib.contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Evaluation mode with plain attention; both put back."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        with plain_attention():
+            yield
+    finally:
         for module, training in modes:
             module.training = training
 

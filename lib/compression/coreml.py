@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from ..shared import plain_weights, weight_of
+from .calls import plain_attention
 from .coding import n_bits
-from .exporting import audited, exportable, package, plain_attention
+from .exporting import audited, exportable, package
 
 WIDTHS = (1, 2, 3, 4, 6, 8)  # bits of an index in Core ML
 FUSIONS = {f"common::fuse_conv_{what}" for what in ("batchnorm", "scale")}

@@ -129,8 +129,9 @@ class _Beside:
     """A model that shares weights, as plain weights, and the reference beside it."""
 
     def __init__(self, model, reference, batches):
-        self.shared = {name: found[0] for name, found in shared_parameters(model).items()}
-        self.centers = {name: p.original for name, p in shared_parameters(model).items()}
+        found = shared_parameters(model)
+        self.shared = {name: parametrization[0] for name, parametrization in found.items()}
+        self.centers = {name: parametrization.original for name, parametrization in found.items()}
         self.plain, self.reference = plain_weights(copy.deepcopy(model)), reference
         self.batches = list(batches)
         if not self.batches:

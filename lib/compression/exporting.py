@@ -1,12 +1,10 @@
 """What both exports share: which models they take, the packages they need, and an audit."""
 
-import contextlib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -53,17 +51,6 @@ def names_of(model: nn.Module) -> list[tuple[str, ...]]:
     for name, found in shared_parameters(model).items():
         groups.setdefault(id(found.original), []).append(name)
     return [tuple(names) for names in groups.values()]
-
-
-@contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention computed step by step, since no exporter knows torch's fused one."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def audited(model: nn.Module, exported: Iterable[np.ndarray]) -> list[dict[str, Any]]:

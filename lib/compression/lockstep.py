@@ -119,8 +119,7 @@ def stops(
         name = waiting[0].call.name
         with torch.no_grad():
             exact = {walk: walk.call.output() for walk in theirs if walk.waits(name)}
-        here = [walk for walk in ours if walk.waits(name)]
-        pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0] in here]
-        yield name, here, [exact.get(b) for _, b in pairs]
+        pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0].waits(name)]
+        yield name, [a for a, _ in pairs], [exact.get(b) for _, b in pairs]
         for walk in list(exact):
             walk.advance(exact.pop(walk))

@@ -17,8 +17,9 @@ from torch import nn
 
 from ..files import write_atomically
 from ..shared import plain_weights, weight_of
+from .calls import plain_attention
 from .coding import n_bits
-from .exporting import audited, exportable, names_of, package, plain_attention
+from .exporting import audited, exportable, names_of, package
 
 OPSET = 18  # the first with bitwise operators
 

@@ -169,9 +169,10 @@ def fit(
     """
     ordered = weight.gather(2, factor.order[:, None].expand_as(weight)).contiguous()
     # In units of the layer's own, since float32 cannot hold what the errors of some layers cost.
-    cost_unit = _mean(importance) * _mean(factor.curvature)
-    importance = (importance.double() / _mean(importance)).float().contiguous()
-    factor = factor._replace(curvature=factor.curvature / _mean(factor.curvature))
+    units = _mean(importance), _mean(factor.curvature)
+    cost_unit = units[0] * units[1]
+    importance = (importance.double() / units[0]).float().contiguous()
+    factor = factor._replace(curvature=factor.curvature / units[1])
     multiplier = multiplier / cost_unit
     of_center = share * BITS_OF_CENTER
     codebook = first_codebook(ordered, factor, importance, multiplier, of_center, seed, init)

@@ -272,12 +272,15 @@ class AnyModel:
 
     def _by_channel(self, setting, wanted, beside):
         """A codebook for each output channel, of as many centers as `wanted` bytes hold."""
-        low, high = 1, 2**setting.bits
+        low, high, best = 1, 2**setting.bits, None
         while low < high:  # the largest number of centers whose bytes are no more
             middle = (low + high + 1) // 2
-            _, row = self._k_means(setting, n_clusters=middle, granularity="per_channel")
-            low, high = (middle, high) if row["bytes"] <= wanted else (low, middle - 1)
-        shared, row = self._k_means(setting, n_clusters=low, granularity="per_channel")
+            made = self._k_means(setting, n_clusters=middle, granularity="per_channel")
+            if made[1]["bytes"] <= wanted:
+                low, best = middle, made
+            else:
+                high = middle - 1
+        shared, row = best or self._k_means(setting, n_clusters=low, granularity="per_channel")
         return self._row(self._judged(shared.model), row | {"method": METHODS[1]}, beside)
 
     def _compressed(self, bits, wanted, given, beside):

@@ -157,9 +157,9 @@ class Compressor:
         The classifier is calibrated on the features that the compressed convolutions make of all
         training images: they cost one pass.
         """
-        start = time.perf_counter()
         model, seconds = self._priced_convolutions(recipe)
         if scope == "all":
+            start = time.perf_counter()
             features = self.features(model.features, self.images["train"])
             options = {"multiplier": recipe.multiplier, "init": recipe.init}
             made = compress(model.classifier, features.split(BATCH), **options)

@@ -158,7 +158,7 @@ def _compare(table, ours, theirs):
 
 
 def _must_agree(table, both):
-    """Which rows must agree: of convolutions, or all where nothing is trained."""
+    """Which rows must agree: those of convolutions, in tables that follow from weights alone."""
     if not table.of_weights:
         return pd.Series(False, index=both.index)
     return both["layer"].str.startswith("conv")
