@@ -21,7 +21,7 @@ from ..text import Columns, text_table
 from .calibration import survey
 from .calls import called, evaluating, floats, n_inputs, weight_names, weights_of
 from .layer import compress_layer, correct_layer, file_bytes, rate_curve
-from .lockstep import stops, walks
+from .lockstep import paired, stops, walks
 
 COLUMNS: Columns = {  # of a report
     "name": str,
@@ -492,7 +492,7 @@ def _step(plan, found, name, here, exact):
         found.layers[name] = layer
         weight = layer.weight(parameter, use.call)
         made = [call.output(weight) for call in calls]
-        pairs = [pair for pair in zip(made, exact, strict=True) if pair[1] is not None]
+        pairs = paired(made, exact)
         if pairs and use.n_calls == 1 and not use.call.is_embedding:
             bias = None if use.bias is None else plan.model.get_parameter(use.bias)
             slope, shift = correct_layer(use, layer, *zip(*pairs, strict=True), bias, price)

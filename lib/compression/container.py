@@ -10,7 +10,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from .contexts import (
     best_contexts,
     decode_in_contexts,
     encode_in_contexts,
+    rows_and_columns,
+    tap_of,
 )
 
 FORMAT, VERSION = "kmeans-weight-sharing", 2
@@ -202,16 +204,6 @@ def _coded_labels(labels, shape, k):
             return {name: torch.from_numpy(part) for name, part in parts.items()}, about
     parts = {"labels": code.data} | ({} if code.counts is None else {"counts": code.counts})
     return {name: torch.from_numpy(part) for name, part in parts.items()}, {}
-
-
-def rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:
-    """The shape of a weight as a matrix: of its first axis, and of all others."""
-    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
-
-
-def tap_of(shape: Sequence[int]) -> int:
-    """Columns to the same tap of the channel before; 0 if a weight has no taps."""
-    return math.prod(shape[2:]) if len(shape) > 2 else 0
 
 
 def _smallest(tensor):

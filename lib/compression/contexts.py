@@ -9,6 +9,8 @@ The coder is rANS (Duda 2013, arXiv 1311.2540; Giesen 2014, arXiv 1402.3392) wit
 frequencies for each context. What the tables and classes cost is counted.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +58,16 @@ class Contexts(NamedTuple):
     def are_several(self) -> bool:
         """Whether labels have more than one context."""
         return self.n_rows * self.n_columns > 1 or self.nearby
+
+
+def rows_and_columns(shape: Sequence[int]) -> tuple[int, int]:
+    """The shape of a weight as a matrix: of its first axis, and of all others."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+def tap_of(shape: Sequence[int]) -> int:
+    """Columns to the same tap of the channel before; 0 if a weight has no taps."""
+    return math.prod(shape[2:]) if len(shape) > 2 else 0
 
 
 def side_bytes(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> int:

@@ -22,7 +22,7 @@ from ..shared import as_it_was_on_error, plain_weights, shared_parameters
 from .calibration import uses_of
 from .calls import Uses, called, evaluating, n_inputs, part, weight_names, weights_of
 from .layout import from_matrix, inputs_of, to_matrix
-from .lockstep import stops, walks
+from .lockstep import paired, stops, walks
 
 
 @torch.no_grad()
@@ -104,12 +104,12 @@ def correct(
 
 def _corrected(beside, name, ours, theirs, biases, scales):
     """The outputs of a layer with its channels corrected; how is noted in biases and scales."""
-    use, (near, exact) = beside.uses[name], _pairs(ours, theirs)
-    if not near:
+    use, pairs = beside.uses[name], paired(ours, theirs)
+    if not pairs:
         return ours
-    pairs = [[use.call.by_channel(y).float() for y in side] for side in (near, exact)]
+    sides = [[use.call.by_channel(y).float() for y in side] for side in zip(*pairs, strict=True)]
     factors, bias = use.call.has_factors, beside.bias(use)
-    slope, shift = fitted(*pairs, factors=factors, shifts=bias is not None)
+    slope, shift = fitted(*sides, factors=factors, shifts=bias is not None)
     if factors:
         scales[name] = use.call.factors(slope)
     if bias is not None:
@@ -117,12 +117,6 @@ def _corrected(beside, name, ours, theirs, biases, scales):
         biases[use.bias] = (slope * old + shift).to(bias)
         shift = biases[use.bias].double() - slope * old  # as the model will have it
     return [use.call.moved(y, slope, shift) for y in ours]
-
-
-def _pairs(ours, theirs):
-    """Outputs that both have; where the way through a model depends on its inputs, not all."""
-    both = [(a, b) for a, b in zip(ours, theirs, strict=True) if b is not None]
-    return zip(*both, strict=True) if both else ((), ())
 
 
 class _Beside:

@@ -9,8 +9,7 @@ import torch
 
 from .calibration import Use, most_inputs
 from .calls import Call
-from .container import rows_and_columns, tap_of
-from .contexts import MOST_SYMBOLS, best_contexts
+from .contexts import MOST_SYMBOLS, best_contexts, rows_and_columns, tap_of
 from .correction import least_squares
 from .layout import from_matrix, inputs_of, to_matrix
 from .rate_aware import Factor, coded_bytes, factor, fit

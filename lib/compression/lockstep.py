@@ -123,3 +123,10 @@ def stops(
         yield name, [a for a, _ in pairs], [exact.get(b) for _, b in pairs]
         for walk in list(exact):
             walk.advance(exact.pop(walk))
+
+
+def paired(
+    ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor | None]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of what `stops` tells of the same batch, where the float pass was there, too."""
+    return [(a, b) for a, b in zip(ours, theirs, strict=True) if b is not None]
