@@ -24,7 +24,9 @@ CASES = (  # of the convolutions or of all layers: the target, and what a bit st
     ("conv", {"ratio": 24}),
     ("conv", {"ratio": 24, "init": "linear"}),
     ("conv", {"ratio": 24, "init": "random"}),
+    ("all", {"multiplier": 1e-9}),
     ("all", {"ratio": 60}),
+    ("all", {"ratio": 100}),
 )
 
 

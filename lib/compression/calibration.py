@@ -5,6 +5,7 @@ channel does to the model's outputs.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,13 @@ class Use:
         Of an embedding: importance of each of its outputs.
     moments : float32 tensor of shape (groups, columns, columns), or None
         Of the float model's inputs; only of weights that are used more than once.
+    n_moments : int
+        Inputs that these are a mean of.
+    power : float
+        What noise as large as the outputs' deviations from their means would cost.
+    coherence : float
+        At least 1: how many times as much it costs to replace the outputs by their means, since
+        errors of this kind have not random signs but those of the outputs.
     """
 
     call: Call
@@ -54,6 +62,17 @@ class Use:
     words: torch.Tensor | None = None
     features: torch.Tensor | None = None
     moments: torch.Tensor | None = None
+    n_moments: int = 0
+    power: float = math.inf
+    coherence: float = 1.0
+
+    def loss(self, distortion: Any) -> Any:
+        """What an error costs that costs `distortion` if its signs are random.
+
+        The best reconstruction at a low rate is shrunk by the share of the power that it loses (the
+        reverse water-filling of a Gaussian source), and a shrunk layer's error is coherent.
+        """
+        return distortion * (1 + (self.coherence - 1) * distortion / self.power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,10 +228,14 @@ class _Readers:
 
 
 class _Totals:
-    """Sums of one weight's calls, in float64: squares of gradients and of outputs, by channel."""
+    """Sums of one weight's calls, in float64.
+
+    Squares of gradients, of outputs and of their deviations from their means in a batch, by
+    channel; and `products`, the squares of each input's sum of gradients times deviations.
+    """
 
     def __init__(self):
-        self.gradients = self.outputs = 0.0
+        self.gradients = self.outputs = self.deviations = self.products = 0.0
         self.n_outputs = self.n_inputs = 0
         self.words = self.features = self.moments = 0.0
 
@@ -232,12 +255,12 @@ def _frozen(model):
 
 def _watched(model, batch, uses, totals, generator):
     """The model's outputs, with gradients that are summed on their way back, and their sources."""
-    leaves = []
+    leaves, n = [], n_inputs(batch)
 
     def answer(call):
         outputs = _with_gradient(call)
         if call.name in uses:
-            _add(uses[call.name], totals[call.name], call, outputs, generator)
+            _add(uses[call.name], totals[call.name], call, outputs, generator, n)
         if not outputs.is_leaf:
             return outputs
         leaves.append(outputs)
@@ -253,14 +276,18 @@ def _with_gradient(call):
     return outputs if outputs.requires_grad else outputs.detach().requires_grad_()
 
 
-def _add(use, total, call, outputs, generator):
-    squares = call.by_channel(outputs.detach()).float().square()
+def _add(use, total, call, outputs, generator, n_inputs):
+    values = call.by_channel(outputs.detach()).float()
+    squares, means = values.square(), values.mean(1)
+    deviations = outputs.detach().float() - call.channels(means)
     is_features = call.is_embedding
     if is_features:
         n = len(call.arguments["weight"])
         total.words = total.words + torch.bincount(call.input.flatten().cpu(), minlength=n).double()
     if not is_features or use.call.is_embedding:
         total.outputs = total.outputs + squares.sum(1).double().cpu()
+        spread = call.by_channel(deviations).square().sum(1)
+        total.deviations = total.deviations + spread.double().cpu()
         total.n_outputs += squares.shape[1]
     if use.n_calls > 1 and not is_features:
         inputs = inputs_of(call, most_inputs(call) // 8, generator)
@@ -273,6 +300,11 @@ def _add(use, total, call, outputs, generator):
             total.features = total.features + found
         else:
             total.gradients = total.gradients + found
+            # Gradients of other inputs have other random signs: where the first axis is not that
+            # of the inputs, the sum of all has the same mean square.
+            each = n_inputs if len(deviations) == n_inputs else 1
+            sums = (gradient.float() * deviations).reshape(each, -1).sum(1)
+            total.products += float(sums.double().square().sum())
 
     outputs.register_hook(add)
 
@@ -309,10 +341,13 @@ def _weigh(uses, totals, n, by_gradient):
         if use.importance is None:
             use.importance = torch.full_like(total.outputs, typical / (powers[name] or 1.0))
         use.importance = use.importance + SMOOTHING * use.importance.mean()
+        if total.products and name in losses:
+            use.power = float((use.importance * total.deviations).sum() / total.n_outputs)
+            use.coherence = max(1.0, total.products / n / use.power)
         if torch.is_tensor(total.words):
             _weigh_words(use, total, n)
         if use.n_calls > 1 and torch.is_tensor(total.moments):
-            use.moments = total.moments / total.n_inputs
+            use.moments, use.n_moments = total.moments / total.n_inputs, total.n_inputs
 
 
 def _weigh_words(use, total, n):

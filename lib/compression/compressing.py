@@ -247,6 +247,7 @@ def compress(
     _check_target(bits, ratio, n_bytes, max_loss, evaluate, multiplier)
     with evaluating(model):
         plan = _plan(model, batches, layers, loss, init, seed, progress)
+        plan.curves = _curves(plan)
         if multiplier is not None:
             found = _pass(plan, multiplier)
         elif evaluate is not None and max_loss is not None:
@@ -308,6 +309,7 @@ class _Plan:
     init: str | None
     seed: int
     progress: bool
+    curves: dict = field(default_factory=dict)
     by_channel: dict = field(default_factory=dict)  # where that is settled
 
     def __post_init__(self):
@@ -321,6 +323,15 @@ class _Plan:
     def unit(self):
         """Of errors that are weighed: the mean square of the model's outputs."""
         return self.survey.power if self.survey.by_gradient else 1.0
+
+    def price(self, name, multiplier):
+        """What a bit of a layer costs in errors of random signs."""
+        multiplier *= self.unit
+        return self.curves[name].price(multiplier) if name in self.curves else multiplier
+
+    def n_bytes(self, multiplier):
+        """Bytes of all layers, as their curves tell."""
+        return sum(c.n_bytes(self.price(name, multiplier)) for name, c in self.curves.items())
 
     def bar(self, text):
         """A progress bar of the layers."""
@@ -363,8 +374,7 @@ class _Found:
 
 def _of_size(plan, goal):
     """The pass whose layers have so many bytes, within 1 %."""
-    curve = _curve(plan)
-    multiplier, best, above, below, settled = _solved(curve, goal), None, None, None, {}
+    multiplier, best, above, below, settled = _solved(plan, goal), None, None, None, {}
     for n_passes in range(1, MOST_PASSES + 1):
         found = _pass(plan, multiplier, settled)
         if best is None or abs(found.n_bytes - goal) < abs(best.n_bytes - goal):
@@ -380,8 +390,8 @@ def _of_size(plan, goal):
             above = found
         else:
             below = found
-        # Bytes differ from the curve's by a factor that changes slowly; else the interval is cut.
-        multiplier = _solved(curve, goal * curve(multiplier) / found.n_bytes)
+        # Bytes differ from the curves' by a factor that changes slowly; else the interval is cut.
+        multiplier = _solved(plan, goal * plan.n_bytes(multiplier) / found.n_bytes)
         if above and below:
             low, high = above.multiplier, below.multiplier
             if high < NARROW * low and (jumping := _jumping(above, below)):
@@ -408,11 +418,11 @@ def _jumping(above, below):
 
 def _smallest(plan, evaluate, least):
     """The pass with the fewest bytes whose model is good enough, to 3 % of its bits."""
-    curve, best = _curve(plan), None
+    best = None
     low, high, n_passes = math.log2(LEAST_BITS), math.log2(MOST_BITS), 0
     while best is None or high - low > math.log2(1.03):
         bits = high if best is None and n_passes >= 8 else (low + high) / 2
-        found = _pass(plan, _solved(curve, 2**bits * plan.n_weights / 8))
+        found = _pass(plan, _solved(plan, 2**bits * plan.n_weights / 8))
         n_passes += 1
         model = _installed(plan, found)
         if evaluate(model) >= least:
@@ -425,31 +435,31 @@ def _smallest(plan, evaluate, least):
     return best
 
 
-def _curve(plan):
-    """Bytes of all layers at a multiplier, as a few rows of each tell; a function."""
-    offers, passes = {}, plan.batches
-    with walks(plan.model, passes, plan.weights) as begun, plan.bar("looking") as bar:
+def _curves(plan):
+    """Curves of all layers, from one forward pass of the float model."""
+    curves: dict = {}
+    with walks(plan.model, plan.batches, plan.weights) as begun, plan.bar("looking") as bar:
         while waiting := [walk for walk in begun if walk.call is not None]:
             name = waiting[0].call.name
             ready = [walk for walk in waiting if walk.call.name == name]
-            if name not in offers:
+            if name not in curves:
                 calls = [walk.call for walk in ready]
                 use, weight = plan.survey.uses[name], plan.parameters[name]
-                offers[name] = rate_curve(use, weight, calls, seed=plan.seed)
+                curves[name] = rate_curve(use, weight, calls, seed=plan.seed)
                 bar.update()
             for walk in ready:
                 with torch.no_grad():
                     outputs = walk.call.output()
                 walk.advance(outputs)
-    return lambda multiplier: sum(offer(multiplier * plan.unit) for offer in offers.values())
+    return curves
 
 
-def _solved(curve, goal):
-    """The multiplier at which a curve has so many bytes, by bisection of its logarithm."""
+def _solved(plan, goal):
+    """The multiplier at which the curves have so many bytes, by bisection of its logarithm."""
     low, high = -200.0, 100.0
     for _ in range(60):
         middle = (low + high) / 2
-        if curve(2.0**middle) > goal:
+        if plan.n_bytes(2.0**middle) > goal:
             low = middle
         else:
             high = middle
@@ -480,7 +490,7 @@ def _step(plan, found, name, here, exact):
     if not here:
         return
     use, parameter = plan.survey.uses[name], plan.parameters[name]
-    price = found.settled.get(name, found.multiplier) * plan.unit
+    price = plan.price(name, found.settled.get(name, found.multiplier))
     if name in found.layers:
         layer = found.layers[name]
         weight = layer.weight(parameter, use.call)
@@ -552,7 +562,7 @@ def _row(plan, name, layer, power):
         n_clusters=len(layer.centers),
         bytes_before=weight.numel() * weight.element_size(),
         bytes_after=layer.n_bytes,
-        predicted_loss=layer.distortion / power,
+        predicted_loss=layer.loss / power,
         by_channel=layer.by_channel,
         corrected=", ".join(place for place, value in places.items() if value is not None),
         n_choices=layer.n_choices,

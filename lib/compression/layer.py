@@ -1,7 +1,7 @@
 """One layer compressed: its weight's labels and codebook, and its channels corrected."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,16 @@ from .calibration import Use, most_inputs
 from .calls import Call
 from .contexts import MOST_SYMBOLS, best_contexts, rows_and_columns, tap_of
 from .correction import least_squares
+from .curve import Curve
 from .layout import from_matrix, inputs_of, to_matrix
 from .rate_aware import Factor, coded_bytes, factor, fit
 
 MOST_COLUMNS = 16_384  # whose moments are held at once, 1 GB; layers of more are cut into blocks
 TRIED_ROWS = 64  # that tell whether a layer's channels get factors before they are clustered
 BITS_OF_FACTOR = 16
+DAMPING, UNSEEN = 0.01, 0.1  # of moments: in any case, and times columns over inputs
 SLOPES = 2.0**-4, 2.0**4  # of channels; beyond, nothing is left of one to correct
-OCTAVES = range(-20, 3, 3)  # of multipliers that a layer is looked at with
+OCTAVES = (-20, -16, -12, *range(-9, 12))  # of prices that a layer is looked at with
 
 
 @dataclass(eq=False)
@@ -36,7 +38,7 @@ class Compressed:
         The new bias.
     shift : float64 tensor of shape (channels,), or None
         Added to the outputs, where a batch normalization takes it in.
-    distortion : float
+    loss : float
         Predicted squared error of the model's outputs, a mean over inputs.
     n_choices : int
         Times that labels were chosen.
@@ -50,7 +52,7 @@ class Compressed:
     centers: np.ndarray
     counts: np.ndarray
     scale: torch.Tensor | None
-    distortion: float
+    loss: float
     n_choices: int
     by_channel: bool
     bias: torch.Tensor | None = None
@@ -83,7 +85,8 @@ def compress_layer(
     calls : sequence of Call
         With the inputs that reach it.
     multiplier : float
-        What a bit costs, in units of the model's outputs squared.
+        What a bit costs, in units of the model's outputs squared where errors have random signs:
+        a `Curve.price`.
     by_channel : bool, optional
         Whether channels are divided by factors before they are clustered; by default where it pays.
     init : str, optional
@@ -113,16 +116,14 @@ def compress_layer(
         centers=found.centers,
         counts=found.counts,
         scale=None if scale is None else scale.flatten(),
-        distortion=found.distortion,
+        loss=use.loss(found.distortion),
         n_choices=len(found.history),
         by_channel=scale is not None,
     )
 
 
-def rate_curve(
-    use: Use, weight: torch.Tensor, calls: Sequence[Call], *, seed: int = 0
-) -> Callable[[float], float]:
-    """Bytes of a layer by multiplier, as a few of its rows tell.
+def rate_curve(use: Use, weight: torch.Tensor, calls: Sequence[Call], *, seed: int = 0) -> Curve:
+    """Look at a layer with several prices of a bit.
 
     Parameters
     ----------
@@ -131,8 +132,7 @@ def rate_curve(
 
     Returns
     -------
-    callable
-        From a multiplier to bytes; descending.
+    Curve
     """
     matrix = to_matrix(weight.detach().float().cpu(), use.call)
     pieces, n = n_pieces(matrix.shape[-1]), matrix.numel()
@@ -140,23 +140,21 @@ def rate_curve(
     rows = _some(matrix.shape[1])
     tried, weighed = _cut(matrix[:, rows], pieces), _repeat(importance[:, rows], pieces)
     share = tried.numel() / n
-    # Squared error of the outputs where all weights are zero: about the multiplier of no bits.
+    # Squared error of the outputs where all weights are zero: about the price of no bits.
     mass = weighed[:, :, None].double() * factors.curvature[:, None].double()
     largest = float((tried.double().square() * mass).mean()) or 1.0
-    multipliers = [largest * 2.0**octave for octave in OCTAVES]
-    sizes = []
-    for multiplier in multipliers:
-        found = fit(tried, factors, weighed, multiplier, share=share, seed=seed, max_iter=3)
+    prices, sizes, distortions = [], [], []
+    for octave in OCTAVES:
+        price = largest * 2.0**octave
+        found = fit(tried, factors, weighed, price, share=share, seed=seed, max_iter=3)
         k = len(found.counts)
+        prices.append(price)
         sizes.append((coded_bytes(found.counts) - 6 * k) / share + 6 * k)
-    logs, least = np.log2(multipliers), np.minimum.accumulate(sizes)
-
-    def curve(multiplier):
-        log = math.log2(multiplier)
-        more = max(0.0, logs[0] - log) / 2 * n / 8  # half a bit for each octave
-        return float(np.interp(log, logs, least)) + more
-
-    return curve
+        distortions.append(found.distortion / share)
+        if k == 1:
+            break
+    losses = use.loss(np.maximum.accumulate(distortions))
+    return Curve(np.array(prices), np.minimum.accumulate(sizes), losses, n)
 
 
 def _some(rows):
@@ -191,9 +189,9 @@ def _factors(use, matrix, calls, pieces, seed):
     if use.call.is_embedding:  # a row's outputs are its weights: none makes up for another
         order = torch.arange(matrix.shape[-1])[None]
         return Factor(order, None, use.features.float()[None]), use.words[None]
-    moments = use.moments
+    moments, n = use.moments, use.n_moments
     if moments is None:
-        moments = _moments(use.call, calls, pieces, seed)
+        moments, n = _moments(use.call, calls, pieces, seed)
     else:
         moments = torch.stack([_diagonal_block(moments, piece, pieces) for piece in range(pieces)])
         moments = moments.transpose(0, 1).flatten(0, 1).clone()
@@ -203,7 +201,7 @@ def _factors(use, matrix, calls, pieces, seed):
         moments.diagonal(dim1=1, dim2=2).add_(_cut(more[None, None], pieces)[:, 0])
     if not moments.isfinite().all():
         raise ValueError(f"{use.call.name}: its inputs are not finite.")
-    return factor(moments), importance
+    return factor(moments, DAMPING + UNSEEN * moments.shape[-1] / n), importance
 
 
 def _diagonal_block(moments, piece, pieces):
@@ -212,15 +210,19 @@ def _diagonal_block(moments, piece, pieces):
 
 
 def _moments(call, calls, pieces, seed):
-    """Mean products of inputs, by group and block of columns."""
+    """Mean products of inputs, by group and block of columns; and of how many inputs."""
     generator = torch.Generator().manual_seed(seed)
-    sums, n = 0.0, 0
-    for one in calls:
-        inputs = inputs_of(one, -(-most_inputs(call) // len(calls)), generator)
-        n += inputs.shape[1]
-        inputs = _cut(inputs, pieces)
-        sums = sums + inputs.transpose(1, 2) @ inputs
-    return sums / n
+    most, n, sums, waiting = -(-most_inputs(call) // len(calls)), 0, None, []
+    for i, one in enumerate(calls):
+        waiting.append(_cut(inputs_of(one, most, generator), pieces))
+        rows = sum(inputs.shape[1] for inputs in waiting)
+        # In products of many rows, since each goes through all of the sums.
+        if rows >= waiting[0].shape[2] or i + 1 == len(calls):
+            inputs, waiting = torch.cat(waiting, 1), []
+            n += rows
+            columns = inputs.transpose(1, 2)
+            sums = columns @ inputs if sums is None else sums.baddbmm_(columns, inputs)
+    return sums.div_(n), n
 
 
 def _scale(use, matrix):

@@ -96,7 +96,9 @@ def factor(moments: torch.Tensor, damping: float = 0.01) -> Factor:
     moments : float32 tensor of shape (groups, columns, columns)
         Written to.
     damping : float, default 0.01
-        Added to the diagonal, in units of its mean.
+        How far they are moved towards their mean diagonal times the identity, whose share in the
+        result is damping / (1 + damping): moments of few inputs do not know all directions (Ledoit
+        and Wolf 2004).
 
     Returns
     -------
@@ -110,6 +112,7 @@ def factor(moments: torch.Tensor, damping: float = 0.01) -> Factor:
     diagonal = moments.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(1, keepdim=True)
     diagonal += damping * torch.where(mean > 0, mean, 1.0)
+    moments /= 1 + damping
     # Reversed, since the lower factor of the reversed matrix is the upper one of the matrix.
     order = diagonal.argsort(dim=1, stable=True)
     group = torch.arange(len(moments))[:, None, None]

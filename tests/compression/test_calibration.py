@@ -79,3 +79,20 @@ def test_words_count_as_often_as_they_occur():
     counts = torch.tensor([3.0, 2.0, 1.0, 2.0, 0.0, 0.0], dtype=torch.float64)
     torch.testing.assert_close(use.words, (counts + counts.mean()) / 2 / len(ids))
     assert use.features.shape == (3,)
+
+
+def test_coherence_is_that_of_outputs_that_move_together():
+    """The last layer averages n equal outputs, whose errors are n times as dear together."""
+    n, inputs = 50, torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(3, n), nn.Linear(n, 1)).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, -2.0, 0.5]).expand(n, 3))
+        model[1].weight.fill_(1 / n)
+    first, last = survey(model, inputs.split(500)).uses.values()
+    assert first.coherence * (1 + SMOOTHING) == pytest.approx(n, rel=0.05)
+    assert last.coherence == 1
+    variance = float(model[0](inputs)[:, 0].var())
+    assert first.power == pytest.approx((1 + SMOOTHING) * variance / n, rel=0.01)
+    assert first.loss(first.power) == pytest.approx(variance, rel=0.05)  # of the mean in its place
+    assert first.loss(1e-9 * first.power) == pytest.approx(1e-9 * first.power)
+    assert last.loss(2.5) == 2.5

@@ -106,6 +106,23 @@ def test_it_keeps_far_more_than_plain_k_means_of_the_same_size():
     assert error(made.model, model, unseen) < 0.25 * error(plain.model, model, unseen)
 
 
+def test_one_price_does_not_empty_a_wide_layer():
+    """Each of its outputs hardly counts, but all together do, as in AlexNet's classifier."""
+
+    def network():
+        model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 4))
+        with torch.no_grad():  # outputs that move together, as those of a trained network
+            model[0].weight.add_(0.05 * torch.randn(1, 256))
+            model[2].weight.div_(10).add_(0.01 * torch.randn(4, 1))
+        return model
+
+    model, inputs = seeded(network), torch.rand(256, 256)
+    for multiplier in (1e-8, 1e-7, 1e-6):
+        made = compress(model, [inputs], multiplier=multiplier)
+        assert made.measured_loss < 0.1, multiplier
+        assert made.layers[0].n_clusters > 1
+
+
 def test_the_record_says_what_was_measured():
     model, inputs = seeded(Convolutions), images(64)
     made = compress(model, [inputs], multiplier=2e-7)
