@@ -17,10 +17,12 @@ PIP := $(VENV)/bin/python -m pip
 # Named by the content it was made from: the times of a fresh clone's files say nothing.
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.txt | cut -d' ' -f1)
 DASK_STAMP := $(VENV)/.dask-$(shell cat requirements.txt requirements-dask.txt | cksum | cut -d' ' -f1)
+STANDARD := .venv-standard
+STANDARD_STAMP := $(STANDARD)/.installed-$(shell cksum < requirements-standard.txt | cut -d' ' -f1)
 BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce sweep report docs figures bench test test-slow test-all lab lint format install clean
+.PHONY: help reproduce sweep report docs figures bench standard test test-slow test-all lab lint format install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -52,6 +54,9 @@ figures: $(STAMP) ## for a paper: make figures STYLE=icml|neurips|ieee|acm COLUM
 bench: $(BENCH_STAMP) ## the clustering against other packages, in results/bench/
 	@$(RUN) lib.study reproduce bench
 	@$(FINDS_LIB) $(VENV)/bin/python -c 'from lib.study.publish.blocks import BLOCKS; print(BLOCKS["bench"]())'
+
+standard: $(STAMP) $(STANDARD_STAMP) ## the standard for neural network coding, in results/standard/
+	@$(RUN) lib.study reproduce standard
 
 test: lint $(DASK_STAMP) ## style, types, and a small test of everything
 	$(RUN) pytest -n 2 --dist worksteal -m 'not slow'
@@ -103,4 +108,10 @@ $(BENCH_STAMP): $(STAMP)
 $(DASK_STAMP): $(STAMP)
 	$(PIP) install $(PIP_ARGS) -c requirements.txt -r requirements-dask.txt
 	rm -f $(VENV)/.dask-*
+	touch $@
+
+$(STANDARD_STAMP):
+	"$(PYTHON)" -m venv $(STANDARD)
+	$(STANDARD)/bin/python -m pip install $(PIP_ARGS) --no-deps -r requirements-standard.txt
+	rm -f $(STANDARD)/.installed-*
 	touch $@

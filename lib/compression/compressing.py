@@ -36,7 +36,7 @@ COLUMNS: Columns = {  # of a report
 }
 BATCH = 32  # inputs at a time, where batches are tensors of one kind
 MOST_PASSES = 12
-NARROW = 1.1  # of two multipliers, so near that some layers may keep the larger one
+DRIFT = 1.5  # times the multiplier, that layers pay at most for what those before them took
 TOLERANCE = 0.008  # of the bytes wanted
 LEAST_BITS, MOST_BITS = 0.125, 10.0  # between which the smallest good model is looked for
 
@@ -310,6 +310,7 @@ class _Plan:
     seed: int
     progress: bool
     curves: dict = field(default_factory=dict)
+    factors: dict = field(default_factory=dict)  # of the curves' bytes, as passes have shown
     by_channel: dict = field(default_factory=dict)  # where that is settled
 
     def __post_init__(self):
@@ -329,9 +330,21 @@ class _Plan:
         multiplier *= self.unit
         return self.curves[name].price(multiplier) if name in self.curves else multiplier
 
-    def n_bytes(self, multiplier):
-        """Bytes of all layers, as their curves tell."""
-        return sum(c.n_bytes(self.price(name, multiplier)) for name, c in self.curves.items())
+    def n_bytes(self, name, multiplier):
+        """Bytes of a layer, as its curve and the passes before tell."""
+        curve = self.curves[name].n_bytes(self.price(name, multiplier))
+        return curve * self.factors.get(name, 1.0)
+
+    def solved(self, goal, names, low=2.0**-200, high=2.0**100):
+        """The multiplier at which layers have so many bytes, by bisection of its logarithm."""
+        low, high = math.log2(low), math.log2(high)
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            if sum(self.n_bytes(name, 2.0**middle) for name in names) > goal:
+                low = middle
+            else:
+                high = middle
+        return 2.0**high
 
     def bar(self, text):
         """A progress bar of the layers."""
@@ -359,7 +372,8 @@ class _Found:
     """What a pass made, and of how many this was the last."""
 
     multiplier: float
-    settled: dict = field(default_factory=dict)  # multipliers of some layers, a little larger
+    goal: float | None = None  # bytes of all layers
+    multipliers: dict = field(default_factory=dict)  # what each layer paid
     layers: dict = field(default_factory=dict)
     error: float = math.nan
     n_passes: int = 1
@@ -374,9 +388,9 @@ class _Found:
 
 def _of_size(plan, goal):
     """The pass whose layers have so many bytes, within 1 %."""
-    multiplier, best, above, below, settled = _solved(plan, goal), None, None, None, {}
+    best = None
     for n_passes in range(1, MOST_PASSES + 1):
-        found = _pass(plan, multiplier, settled)
+        found = _pass(plan, plan.solved(goal, plan.curves), goal)
         if best is None or abs(found.n_bytes - goal) < abs(best.n_bytes - goal):
             best = found
         best.n_passes = n_passes
@@ -386,19 +400,7 @@ def _of_size(plan, goal):
         if abs(off) < 0.1 and not plan.by_channel:
             # Settled, since a choice that flips makes bytes jump.
             plan.by_channel = {name: layer.by_channel for name, layer in found.layers.items()}
-        if found.n_bytes > goal:
-            above = found
-        else:
-            below = found
-        # Bytes differ from the curves' by a factor that changes slowly; else the interval is cut.
-        multiplier = _solved(plan, goal * plan.n_bytes(multiplier) / found.n_bytes)
-        if above and below:
-            low, high = above.multiplier, below.multiplier
-            if high < NARROW * low and (jumping := _jumping(above, below)):
-                settled = settled | dict.fromkeys(jumping, high)
-                multiplier, above = low / NARROW, None
-            elif n_passes > 3 or not low < multiplier < high:
-                multiplier = math.sqrt(low * high)
+        _learn(plan, found)
     if abs(off) > 0.1:
         raise ValueError(
             f"the layers cannot have {goal:,.0f} bytes: the nearest found are {best.n_bytes:,}."
@@ -408,12 +410,11 @@ def _of_size(plan, goal):
     return best
 
 
-def _jumping(above, below):
-    """Layers whose bytes differ much between nearly the same multipliers: by a center more."""
-    pairs = [
-        (name, above.layers[name].n_bytes, below.layers[name].n_bytes) for name in above.layers
-    ]
-    return [name for name, more, less in pairs if more > (1 + 3 * TOLERANCE) * less]
+def _learn(plan, found):
+    """How many times as many bytes as by its curve each layer had; half of the way."""
+    for name, layer in found.layers.items():
+        ratio = layer.n_bytes / plan.n_bytes(name, found.multipliers[name])
+        plan.factors[name] = plan.factors.get(name, 1.0) * math.sqrt(ratio)
 
 
 def _smallest(plan, evaluate, least):
@@ -422,7 +423,7 @@ def _smallest(plan, evaluate, least):
     low, high, n_passes = math.log2(LEAST_BITS), math.log2(MOST_BITS), 0
     while best is None or high - low > math.log2(1.03):
         bits = high if best is None and n_passes >= 8 else (low + high) / 2
-        found = _pass(plan, _solved(plan, 2**bits * plan.n_weights / 8))
+        found = _pass(plan, plan.solved(2**bits * plan.n_weights / 8, plan.curves))
         n_passes += 1
         model = _installed(plan, found)
         if evaluate(model) >= least:
@@ -454,24 +455,12 @@ def _curves(plan):
     return curves
 
 
-def _solved(plan, goal):
-    """The multiplier at which the curves have so many bytes, by bisection of its logarithm."""
-    low, high = -200.0, 100.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if plan.n_bytes(2.0**middle) > goal:
-            low = middle
-        else:
-            high = middle
-    return 2.0**high
-
-
 # -------------------------------------------------------------------------------- passes
 
 
-def _pass(plan, multiplier, settled=()):
+def _pass(plan, multiplier, goal=None):
     """Compress every layer in one forward pass of all inputs, and of the float model beside it."""
-    found, n = _Found(multiplier, dict(settled)), len(plan.batches)
+    found, n = _Found(multiplier, goal), len(plan.batches)
     both = walks(plan.model, plan.batches * 2, plan.weights)
     with both as begun, plan.bar("compressing") as bar:
         ours, theirs = begun[:n], begun[n:]
@@ -490,12 +479,13 @@ def _step(plan, found, name, here, exact):
     if not here:
         return
     use, parameter = plan.survey.uses[name], plan.parameters[name]
-    price = plan.price(name, found.settled.get(name, found.multiplier))
     if name in found.layers:
         layer = found.layers[name]
         weight = layer.weight(parameter, use.call)
         made = [walk.call.output(weight, layer.bias) for walk in here]
     else:
+        found.multipliers[name] = _multiplier(plan, found)
+        price = plan.price(name, found.multipliers[name])
         calls, how = [walk.call for walk in here], {"by_channel": plan.by_channel.get(name)}
         how |= {"init": plan.init, "seed": plan.seed}
         layer = compress_layer(use, parameter, calls, price, **how)
@@ -510,6 +500,15 @@ def _step(plan, found, name, here, exact):
         layer.n_bytes = file_bytes(use, layer)
     for walk in here:
         walk.advance(made.pop(0))
+
+
+def _multiplier(plan, found):
+    """The pass's multiplier, a little off it where layers so far took more or less than theirs."""
+    rest = [name for name in plan.curves if name not in found.layers]
+    if found.goal is None or not found.layers or not rest:
+        return found.multiplier
+    left = found.goal - found.n_bytes
+    return plan.solved(left, rest, found.multiplier / DRIFT, found.multiplier * DRIFT)
 
 
 def _squared_error(ours, theirs):

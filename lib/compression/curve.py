@@ -10,6 +10,7 @@ worth, as when a layer is about to be emptied, a layer stays on this side of the
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -46,7 +47,7 @@ class Curve:
     def price(self, multiplier: float) -> float:
         """The layer's own price, where a bit is worth `multiplier` in losses; ascending."""
         place = math.log2(multiplier)
-        lower = np.interp(place, *self._knots())
+        lower = np.interp(place, *self._knots)
         return 2.0 ** (place - float(lower))
 
     def n_bytes(self, price: float) -> float:
@@ -55,6 +56,7 @@ class Curve:
         more = max(0.0, points[0] - place) / 2 * self.n_weights / 8  # half a bit for each octave
         return float(np.interp(place, points, self.sizes)) + more
 
+    @cached_property
     def _knots(self):
         """Multipliers, ascending, and by how much the price is lower at each; logarithms."""
         prices = np.log2(self.prices)

@@ -180,8 +180,14 @@ class Compressor:
         return self._convolutions[key]
 
     def retrained(self, retraining):
-        """The network with weights trained through, and the seconds it took."""
+        """The network with weights or centers trained, and the seconds it took."""
         start = time.perf_counter()
+        if retraining.cells == "compress":
+            model, _ = self.compressed(retraining.recipe, retraining.scope)
+            model = copy.deepcopy(model)  # its convolutions are kept for other recipes
+            trained, *data = self._to_train(model, retraining)
+            compression.train_centers(trained, *data, **self._training(retraining))
+            return model, time.perf_counter() - start
         if retraining.trained == "classifier":
             model, _ = self.compressed(retraining.recipe, "conv")
         else:
@@ -266,7 +272,7 @@ class Compressor:
         name = f"{scope}-{method}-{size}.safetensors".replace(", ", "-").replace(" ", "-")
         path = path.rename(self.folder / name)
         how = {"retrained": retrained, "pruned": pruned, "seconds": seconds, "file": path.name}
-        return self._row(scope, method, size, loaded) | how
+        return self.evaluated(scope, method, size, loaded) | how
 
     def saved(self, model, scope):
         """Path of a shared network's file, and the bytes of the scope's layers in it."""
@@ -282,9 +288,11 @@ class Compressor:
         retrained = model is not None
         method = "float, trained" if retrained else "float"
         how = {"retrained": retrained, "pruned": False, "seconds": seconds, "file": None}
-        return self._row(scope, method, 4 * self._n_weights_of(scope), model or self.network) | how
+        size = 4 * self._n_weights_of(scope)
+        return self.evaluated(scope, method, size, model or self.network) | how
 
-    def _row(self, scope, method, size, model):
+    def evaluated(self, scope, method, size, model):
+        """Columns of size and accuracy of a model whose scope has so many bytes."""
         n_weights = self._n_weights_of(scope)
         return {
             "scope": scope,

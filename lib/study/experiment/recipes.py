@@ -70,12 +70,15 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Retraining:
-    """A way to compress with training: float weights are trained through the shared ones.
+    """A way to compress with training.
+
+    Float weights are trained through the shared ones; with "compress", the centers are trained and
+    the labels stay, so that the file has the bytes of the one without training.
 
     Attributes
     ----------
-    cells : {"entropy-constrained", "k-means", "pruned"}
-    conv_bits, linear_bits : float
+    cells : {"entropy-constrained", "k-means", "pruned", "compress"}
+    conv_bits, linear_bits : float, optional
         Bits a weight before training, as of `Recipe`. The price of a bit that gives them is kept.
     epochs : int
     trained : {"classifier", "conv", "all"}
@@ -83,28 +86,35 @@ class Retraining:
         `Recipe` and do not train; with "conv" the classifier stays in float32.
     rate : float
         Learning rate of SGD. 0.001 is better where no weight is zero (`08-retraining`), but moves
-        too few weights away from zero where most are.
+        too few weights away from zero where most are. Of "compress" that of
+        `lib.compression.train_centers`.
+    multiplier : float, optional
+        The price, of "compress".
     """
 
     cells: str
-    conv_bits: float
-    linear_bits: float
-    epochs: int
-    trained: str
+    conv_bits: float | None = None
+    linear_bits: float | None = None
+    epochs: int = 1
+    trained: str = "classifier"
     rate: float = 0.01
+    multiplier: float | None = None
 
     def __post_init__(self):
         for name, value, known in (
-            ("cells", self.cells, ("entropy-constrained", "k-means", "pruned")),
+            ("cells", self.cells, ("entropy-constrained", "k-means", "pruned", "compress")),
             ("trained", self.trained, ("classifier", *SCOPES)),
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown: choose from {', '.join(known)}.")
+        _ = self.recipe  # which checks what the cells take
 
     @property
     def recipe(self):
         """The recipe of the same cells and bits without training."""
-        return Recipe(self.cells, self.conv_bits, self.linear_bits, corrected=True)
+        bits = self.conv_bits, self.linear_bits
+        corrected = self.cells != "compress"
+        return Recipe(self.cells, *bits, corrected=corrected, multiplier=self.multiplier)
 
     @property
     def scope(self):
@@ -114,13 +124,16 @@ class Retraining:
     @property
     def method(self):
         """Its name in tables."""
-        way = "trained through" if self.trained == "classifier" else "all trained through"
+        every = "" if self.trained == "classifier" else "all "
+        if self.cells == "compress":
+            return f"compress, {every}centers trained"
+        way = f"{every}trained through"
         return way if self.cells == "entropy-constrained" else f"{self.cells}, {way}"
 
     @property
     def prunes(self):
         """Whether weights of the classifier in the cell around 0 become 0."""
-        return self.scope == "all" and self.cells != "k-means"
+        return self.scope == "all" and self.cells not in ("k-means", "compress")
 
     @property
     def layers(self):

@@ -149,7 +149,8 @@ TABLES = {
                 "at 0), `uniform` (equal steps) or `entropy-constrained` cells; `corrected`: with "
                 "a factor and a bias per channel; `trained through`: the classifier is trained "
                 "behind entropy-constrained cells; `all trained through`: every layer of the "
-                "scope is; `float` and `float, trained`: no file",
+                "scope is; `standard`: ISO/IEC 15938-17, from `standard.csv`; `float` and `float, "
+                "trained`: no file",
                 "retrained": "whether weights were trained after they were shared",
                 "pruned": "whether many weights are exactly 0",
                 "bytes": "bytes of the scope's layers in the file: labels, codebooks, factors of "
@@ -158,10 +159,33 @@ TABLES = {
                 "bits_per_weight": "8 `bytes` over the number of weights",
                 "top1 low high top1_drop": SHARED,
                 "seconds": "time to make the model, without writing the file and evaluating it",
-                "file": "its name in `files/`",
+                "file": "its name in `files/`; of `standard`, its setting",
             },
             keys="scope method retrained pruned",
             tolerances={"top1": (1.0, 0), "bytes": (0, 0.02)},
+        ),
+        Table(
+            "standard",
+            row="one setting of the standard's coder",
+            caption="ISO/IEC 15938-17 (nncodec) on the same network: coded, decoded, evaluated.",
+            meanings={
+                "scope": SHARED,
+                "method": "`standard`: with its trellis; `standard, no trellis`",
+                "qp": "quantization parameter: four more double the step",
+                "bytes": "bytes of the scope's layers as it codes them",
+                "ratio": "bytes of the scope's layers in float32 over `bytes`",
+                "bits_per_weight": "8 `bytes` over the number of weights",
+                "distortion": "squared error of the weights, as a share of their squares",
+                "cells_bytes": "bytes of a file of entropy-constrained cells, at one price "
+                "of a bit, with the same squared error",
+                "top1 low high top1_drop": SHARED,
+                "held_out_drop": "points of top-1 lost on held-out images",
+                "retrained pruned": "as in `frontier.csv`: False",
+                "seconds": "time to code and to decode",
+                "file": "what tells its setting",
+            },
+            keys="scope method qp",
+            tolerances={"top1": (1.0, 0), "bytes": (0, 0.02), "cells_bytes": (0, 0.02)},
         ),
         Table(
             "accuracy",

@@ -12,6 +12,7 @@ from .compressed import (
     retraining,
     runtimes,
     sizes,
+    standard,
 )
 from .study import (
     accuracy,
@@ -49,6 +50,7 @@ __all__ = [
     "runtimes",
     "sizes",
     "spread",
+    "standard",
     "tails",
     "textbook_time",
 ]

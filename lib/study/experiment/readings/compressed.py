@@ -1,5 +1,6 @@
 """Readings of the compressed network's tables: files, retraining, rates, remedies, runtimes."""
 
+from ..recipes import MOST_LOST
 from ..words import bits_of, bullets, listed, lost, span
 
 
@@ -18,6 +19,25 @@ def frontier(table, chosen):
     return bullets(
         "The smallest files of this run that lose at most half a point on held-out images", texts
     )
+
+
+def standard(table):
+    """The standard's files beside cells of the same squared error, from the table `standard`."""
+    texts = []
+    for (scope, method), rows in table.groupby(["scope", "method"], sort=False):
+        more = 100 * (rows["bytes"] / rows["cells_bytes"] - 1)
+        text = f"`{scope}`, {method}: {span(more, 1)} % of bytes more than cells of equal error"
+        good = rows[rows["held_out_drop"] <= MOST_LOST]
+        if len(good):
+            best = good.loc[good["bytes"].idxmin()]
+            text += (
+                f"; {best['ratio']:.1f} times smaller at {lost(best['top1_drop'])} on test images"
+            )
+        texts.append(text)
+    head = (
+        "The standard in this run, and its smallest file that loses at most half a point held out"
+    )
+    return bullets(head, texts)
 
 
 def sizes(table):
