@@ -115,7 +115,8 @@ class TestParameterFiles:
         assert set(listed) <= set(NAMES)
 
     def test_smoke_runs_every_notebook(self):
-        assert list(runs.load_experiment("smoke").notebooks) == NAMES
+        everywhere = [name for name in NAMES if name != "13-standard"]  # needs `make standard`
+        assert list(runs.load_experiment("smoke").notebooks) == everywhere
 
     @pytest.mark.parametrize("experiment", ["embedded", "full"])
     def test_the_study_is_all_that_reads_the_paper(self, experiment):
@@ -256,6 +257,7 @@ class TestCommitted:
     def test_every_table_is_committed_with_its_columns(self):
         found = [name for name in tracked("results") if name.endswith(".csv")]
         ours = {name for name, record in tables.TABLES.items() if not record.of_users}
+        ours -= {"standard"}  # of `make standard`
         assert {name.split("/")[-1] for name in found} == {f"{name}.csv" for name in ours}
         assert {name.split("/")[1] for name in found} == set(comparison.COMMITTED)
         for path in found:

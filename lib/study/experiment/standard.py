@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 from ... import compression
 from ..paths import ROOT
 from ..tables import read_table, tables_of
-from . import coder
 from .network import LAYERS, SCOPES
 from .progress import progress
 
 PYTHON = ROOT / ".venv-standard" / "bin" / "python"
+CODER = Path(__file__).with_name("coder.py")
 TOLERANCE = 0.002  # of the squared error at which files are compared
 
 
@@ -125,7 +125,7 @@ def coded(weights, setting):
         given, made, decoded = (Path(folder, name) for name in ("given", "made", "decoded"))
         save_file({name: weight.contiguous() for name, weight in weights.items()}, given)
         options = json.dumps({"qp": setting.qp, "use_dq": setting.trellis})
-        command = [PYTHON, coder.__file__, given, made, decoded, options]
+        command = [PYTHON, CODER, given, made, decoded, options]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"the standard's coder failed: {done.stderr[-2000:]}")
