@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clustering import Prepared, cluster
-    from .compression.compressing import CompressedLayer, CompressedModel, compress
+    from .compression.compressed import CompressedLayer, CompressedModel
+    from .compression.compressing import compress
     from .config import SharingConfig
     from .initialization import INITIALIZATIONS
     from .result import Clustering, RowClustering
@@ -36,7 +37,8 @@ __all__ = [
 # The same names once more, since Python does not run what is for type checkers.
 _NAMES = {
     "clustering": ("Prepared", "cluster"),
-    "compression.compressing": ("CompressedLayer", "CompressedModel", "compress"),
+    "compression.compressed": ("CompressedLayer", "CompressedModel"),
+    "compression.compressing": ("compress",),
     "config": ("SharingConfig",),
     "initialization": ("INITIALIZATIONS",),
     "result": ("Clustering", "RowClustering"),

@@ -276,18 +276,17 @@ def _with_gradient(call):
     return outputs if outputs.requires_grad else outputs.detach().requires_grad_()
 
 
-def _add(use, total, call, outputs, generator, n_inputs):
-    values = call.by_channel(outputs.detach()).float()
-    squares, means = values.square(), values.mean(1)
-    deviations = outputs.detach().float() - call.channels(means)
+def _add(use, total, call, outputs, generator, batch_size):
+    values = outputs.detach().float()
+    deviations = values - call.channels(call.by_channel(values).mean(1))
+    squares, spread = (call.by_channel(each).square() for each in (values, deviations))
     is_features = call.is_embedding
     if is_features:
         n = len(call.arguments["weight"])
         total.words = total.words + torch.bincount(call.input.flatten().cpu(), minlength=n).double()
     if not is_features or use.call.is_embedding:
         total.outputs = total.outputs + squares.sum(1).double().cpu()
-        spread = call.by_channel(deviations).square().sum(1)
-        total.deviations = total.deviations + spread.double().cpu()
+        total.deviations = total.deviations + spread.sum(1).double().cpu()
         total.n_outputs += squares.shape[1]
     if use.n_calls > 1 and not is_features:
         inputs = inputs_of(call, most_inputs(call) // 8, generator)
@@ -302,7 +301,7 @@ def _add(use, total, call, outputs, generator, n_inputs):
             total.gradients = total.gradients + found
             # Gradients of other inputs have other random signs: where the first axis is not that
             # of the inputs, the sum of all has the same mean square.
-            each = n_inputs if len(deviations) == n_inputs else 1
+            each = batch_size if len(deviations) == batch_size else 1
             sums = (gradient.float() * deviations).reshape(each, -1).sum(1)
             total.products += float(sums.double().square().sum())
 

@@ -78,8 +78,9 @@ class Retraining:
     Attributes
     ----------
     cells : {"entropy-constrained", "k-means", "pruned", "compress"}
-    conv_bits, linear_bits : float, optional
-        Bits a weight before training, as of `Recipe`. The price of a bit that gives them is kept.
+    conv_bits, linear_bits : float or None
+        Bits a weight before training, as of `Recipe`; None of "compress". The price of a bit that
+        gives them is kept.
     epochs : int
     trained : {"classifier", "conv", "all"}
         Layers that train. With "classifier" the convolutions are compressed as by a corrected
@@ -93,10 +94,10 @@ class Retraining:
     """
 
     cells: str
-    conv_bits: float | None = None
-    linear_bits: float | None = None
-    epochs: int = 1
-    trained: str = "classifier"
+    conv_bits: float | None
+    linear_bits: float | None
+    epochs: int
+    trained: str
     rate: float = 0.01
     multiplier: float | None = None
 

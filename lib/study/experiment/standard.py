@@ -84,8 +84,7 @@ def joined(frontier, experiment):
         print("The standard for neural network coding is not among the files: `make standard`.")
         return frontier
     rows = read_table(experiment, "standard")
-    columns = [name for name in frontier.columns if name in rows.columns]
-    return pd.concat([frontier, rows[rows["scope"].isin(frontier["scope"])][columns]])
+    return pd.concat([frontier, rows.loc[rows["scope"].isin(frontier["scope"]), frontier.columns]])
 
 
 def weights_of(network, scope):

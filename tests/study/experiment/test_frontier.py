@@ -111,6 +111,23 @@ def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor
     assert len(np.unique(weight.detach().numpy())) < 200
 
 
+@pytest.mark.parametrize("trained", ["classifier", "conv"])
+def test_centers_of_compress_train_and_labels_stay(compressor, trained):
+    retraining = Retraining("compress", None, None, 1, trained, multiplier=1e-9)
+    scope = retraining.scope
+    plain, _ = compressor.compressed(retraining.recipe, scope)
+    before = {layer: plain.get_submodule(LAYERS[layer]).weight.detach() for layer in SCOPES["all"]}
+    model, _ = compressor.retrained(retraining)
+    for layer in SCOPES["all"]:
+        weight = model.get_submodule(LAYERS[layer]).weight.detach()
+        moved = layer in retraining.layers
+        assert torch.equal(weight, before[layer]) != moved
+        assert torch.equal(plain.get_submodule(LAYERS[layer]).weight.detach(), before[layer])
+    rows = [compressor.row(made, scope, "x", 1.0) for made in (plain, model)]
+    assert rows[1]["bytes"] == pytest.approx(rows[0]["bytes"], rel=0.02)
+    assert retraining.method.startswith("compress, ") and not retraining.prunes
+
+
 def test_whole_networks_train_on_pixels(compressor, narrow):
     retraining = Retraining("entropy-constrained", 2, 4, 1, "conv")
     model, _ = compressor.retrained(retraining)
