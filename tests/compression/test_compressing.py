@@ -399,6 +399,11 @@ def test_wrong_options(options, message):
         compress(seeded(Convolutions), [images()], **options)
 
 
+def test_more_bytes_than_anything_can_use_are_a_warning():
+    with pytest.warns(UserWarning, match=r"the layers have -\d+\.\d % of the bytes wanted"):
+        compress(seeded(Convolutions), [images()], n_bytes=1e6)
+
+
 def test_no_inputs():
     with pytest.raises(ValueError, match="no batches"):
         compress(seeded(Convolutions), [], bits=3)

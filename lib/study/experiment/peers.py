@@ -15,7 +15,7 @@ from ...clustering import cluster, initial_centers, ordered
 from ...engine import FEW, threads
 from ...rows import cluster_rows
 
-LIMIT = 10.0  # seconds that one call may take
+LIMIT = 4.0  # seconds that one call may take
 HEAVY_TAILED, NORMAL = "heavy-tailed", "normal"
 
 

@@ -389,7 +389,7 @@ TABLES = {
                 "weights (`heavy-tailed, growth`), or a matrix whose rows have a codebook each",
                 "n_array": "number of weights of the array",
                 "n_weights": "number of weights that the peer got: fewer where all would take "
-                "over 10 seconds (`flash1dkmeans`: 90) or tables above 4 GiB",
+                "over 4 seconds (`flash1dkmeans`: 90) or tables above 4 GiB",
                 "peer": "what clustered it; `copy` only copies",
                 "n_clusters repeat": SHARED,
                 "seconds": "wall time from the weights to centers and labels",
