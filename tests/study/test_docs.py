@@ -88,7 +88,7 @@ def test_every_block_is_on_a_page():
 def test_an_unknown_block_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"no block is named 'clams': choose from columns, commits, findings, claims",
+        match=r"no block is named 'clams': choose from columns, commits, findings, verdicts",
     ):
         readme.update("<!-- clams -->\n<!-- /clams -->")
 

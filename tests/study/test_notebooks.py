@@ -133,7 +133,7 @@ class TestParameterFiles:
     @each_experiment
     def test_description_and_experiment(self, experiment):
         plan = runs.load_experiment(experiment)
-        assert "minutes" in plan.description
+        assert re.search("minutes|hour", plan.description)
         assert all(given["experiment"] == experiment for given in plan.notebooks.values())
 
     @pytest.mark.parametrize("experiment", ["smoke", "embedded", "full"])
@@ -260,6 +260,7 @@ class TestCommitted:
         found = [name for name in tracked("results") if name.endswith(".csv")]
         ours = {name for name, record in tables.TABLES.items() if not record.of_users}
         ours -= {"standard"}  # of `make standard`
+        ours -= {"passes"}  # comes with the next run of `full`
         assert {name.split("/")[-1] for name in found} == {f"{name}.csv" for name in ours}
         assert {name.split("/")[1] for name in found} == set(comparison.COMMITTED)
         for path in found:

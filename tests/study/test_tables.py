@@ -233,6 +233,36 @@ def test_iterations_vary_within_the_range_of_the_committed_networks(root, capsys
     assert capsys.readouterr().out.splitlines()[-1] == line
 
 
+def claim(name, scope, measured, network="normal-0", **changed):
+    row = {"claim": name, "scope": scope, "network": network, "baseline": "random", "paper": 5}
+    row |= {"measured": measured, "relative": 2, "verdict": "consistent"}
+    return row | {"low": measured - 2, "high": measured + 2} | changed
+
+
+@pytest.mark.parametrize(("changed", "line"), [
+    ({}, "reproduced: 1 rows that must agree do, 2 vary within their limits"),
+    ({"counted": 40.2}, "not reproduced: 1 rows of claims differ"),
+    ({"timed": 10}, "reproduced: 1 rows that must agree do, 2 vary within their limits"),
+    ({"whole": 31}, "reproduced: 1 rows that must agree do, 2 vary within their limits"),
+    ({"whole": 35}, "not reproduced: 1 rows of claims vary too far"),
+    ({"gain": 8}, "not reproduced: 1 rows of claims vary too far"),
+])  # fmt: skip
+def test_counted_claims_agree_and_those_of_networks_vary_within_theirs(root, capsys, changed, line):
+    def table(counted=40, timed=40, whole=12, gain=3):
+        return [
+            claim("C1", "conv", counted),
+            claim("C1, timed", "conv", timed),
+            claim("C1", "all", whole),
+            claim("C2", "conv", gain),
+        ]
+
+    others = [claim("C1", "all", 30, "normal-1")]
+    tables.write_table(pd.DataFrame(table() + others), comparison.REFERENCE, "claims")
+    tables.write_table(pd.DataFrame(table(**changed)), "smoke", "claims")
+    comparison.compare_tables("smoke")
+    assert capsys.readouterr().out.splitlines()[-1] == line
+
+
 def test_rows_of_one_side_are_counted(root):
     tables.write_table(accuracy(max_iter=100), comparison.REFERENCE, "accuracy")
     tables.write_table(pd.concat([accuracy(), accuracy(seed=7)]), "smoke", "accuracy")

@@ -36,33 +36,33 @@ def accuracy_gain(ours, baseline, *, seed=0, n_resamples=N_RESAMPLES):
     return measured, relative, low, high
 
 
-def time_saving(ours, baseline, *, seed=0, n_resamples=N_RESAMPLES):
-    """Share of the baseline's time that ours saves, in percent, with its 95 % interval.
+def cost_saving(pairs, *, seed=0, n_resamples=N_RESAMPLES):
+    """Share of the baseline's cost that ours saves, in percent, with its 95 % interval.
+
+    The mean over networks, which are resampled, and in each of them the seeds of either side.
 
     Parameters
     ----------
-    ours, baseline : float arrays of shape (n_seeds, n_repeats)
-        Seconds. Repeats are interleaved, so they are resampled together; seeds independently.
+    pairs : sequence of (float array of shape (n_seeds,), the same)
+        Costs of ours and of the baseline by seed, one pair a network.
     seed : int
     n_resamples : int
 
     Returns
     -------
     measured, relative, low, high : float
-        `relative` is the ratio of times, baseline over ours.
+        `relative` is the baseline's cost over ours.
     """
-    ours, baseline = np.asarray(ours, float), np.asarray(baseline, float)
+    pairs = [(np.asarray(ours, float), np.asarray(baseline, float)) for ours, baseline in pairs]
     rng = np.random.default_rng(seed)
-    n_repeats = ours.shape[1]
     savings = np.empty(n_resamples)
     for i in range(n_resamples):
-        repeats = rng.integers(n_repeats, size=n_repeats)
-        a = _seeds(np.median(ours[:, repeats], axis=1), rng)
-        b = _seeds(np.median(baseline[:, repeats], axis=1), rng)
-        savings[i] = 100 * (1 - a / b)
-    ours, baseline = (np.median(side, axis=1).mean() for side in (ours, baseline))
+        drawn = rng.integers(len(pairs), size=len(pairs))
+        shares = [_seeds(pairs[j][0], rng) / _seeds(pairs[j][1], rng) for j in drawn]
+        savings[i] = 100 * (1 - np.mean(shares))
+    share = np.mean([ours.mean() / baseline.mean() for ours, baseline in pairs])
     low, high = np.quantile(savings, [0.025, 0.975])
-    return 100 * (1 - ours / baseline), baseline / ours, low, high
+    return 100 * (1 - share), 1 / share, low, high
 
 
 def _seeds(by_seed, rng):

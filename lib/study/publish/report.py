@@ -70,7 +70,7 @@ def write_report(experiment):
             row
             for name in ("claims", "claims_retrained")
             if name in shown
-            for row in shown[name].to_dict("records")
+            for row in shown[name].fillna({"verdict": ""}).to_dict("records")
         ],
         method=[(text, Markup(convert(tex, display="block"))) for text, tex in METHOD],
         figures=_figures(folder / "figures"),

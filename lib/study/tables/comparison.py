@@ -62,7 +62,7 @@ def compare_tables(experiment, reference=None):
             print(f"  {name:12} nothing to compare ({'here' if theirs else 'committed'}: none)")
             continue
         sides = (_texts(ours), _texts(io.StringIO(theirs)))
-        sides = sides if alike else map(_of_convolutions, sides)
+        sides = sides if alike else [side[_must_agree(table, side)] for side in sides]
         rows.append({"table": name} | _compare(table, *sides))
     found = pd.DataFrame(rows, columns=["table", *COUNTS])
     print(_verdict(found))
@@ -105,13 +105,6 @@ def _training(experiment):
     except FileNotFoundError:
         return None
     return {name: value for name, value in given.items() if name not in HARMLESS}
-
-
-def _of_convolutions(table):
-    """The rows that do not depend on a trained classifier."""
-    if "layer" not in table:
-        return table.iloc[:0]
-    return table[table["layer"].str.startswith("conv")]
 
 
 def _texts(source):
@@ -157,24 +150,35 @@ def _compare(table, ours, theirs):
     return found
 
 
-def _must_agree(table, both):
-    """Which rows must agree: those of convolutions, in tables that follow from weights alone."""
-    if not table.of_weights:
-        return pd.Series(False, index=both.index)
-    return both["layer"].str.startswith("conv")
+def _must_agree(table, rows):
+    """Which rows must agree."""
+    if table.must_agree is None or rows.empty:
+        return pd.Series(False, index=rows.index)
+    return table.must_agree(rows)
 
 
 def _limits(table, both, theirs):
     """Whether each row is within its limits; None where it has none."""
-    if {"low", "high"} <= set(table.columns) and len(both):
-        columns = ["low", "high", "low_there", "high_there"]
-        low, high, low_there, high_there = (
-            pd.to_numeric(both[column], errors="coerce") for column in columns
-        )
-        return ((low <= high_there) & (low_there <= high)).astype(object)
-    if "n_iter" in table.tolerances:
-        return _within_networks(table, both, theirs)
-    return pd.Series(None, index=both.index, dtype=object)
+    limits = pd.Series(None, index=both.index, dtype=object)
+    if both.empty:
+        return limits
+    if {"low", "high"} <= set(table.columns):
+        limits = _intervals_overlap(table, both, theirs)
+    elif "n_iter" in table.tolerances:
+        limits = _within_networks(table, both, theirs)
+    return limits if table.may_vary is None else limits.where(table.may_vary(both), None)
+
+
+def _intervals_overlap(table, both, theirs):
+    """Whether intervals overlap those of the committed networks, taken together."""
+    keys = [key for key in table.key_columns if key != "network"]
+    ends = theirs[keys].assign(
+        least=pd.to_numeric(theirs["low"]), most=pd.to_numeric(theirs["high"])
+    )
+    ranges = ends.groupby(keys).agg(least=("least", "min"), most=("most", "max"))
+    there = both[keys].join(ranges, on=keys)
+    low, high = pd.to_numeric(both["low"]), pd.to_numeric(both["high"])
+    return ((low <= there["most"]) & (there["least"] <= high)).astype(object)
 
 
 def _within_networks(table, both, theirs):
@@ -183,7 +187,7 @@ def _within_networks(table, both, theirs):
     Paths that a limit ended have no number of iterations to compare.
     """
     keys = [key for key in table.key_columns if key not in ("seed", "repeat")]
-    ended = theirs[theirs["converged"] == "True"]
+    ended = theirs[_converged(theirs)]
     whole = ended.assign(layer=ended["layer"].str.rpartition("/")[2], network=ended["layer"])
     whole["n_iter"] = pd.to_numeric(whole["n_iter"])
     ranges = whole.groupby(keys).agg(
@@ -192,8 +196,15 @@ def _within_networks(table, both, theirs):
     found = both[keys].join(ranges, on=keys)
     ours = pd.to_numeric(both["n_iter"])
     within = (ours * (1 + SLACK) >= found["least"]) & (ours <= found["most"] * (1 + SLACK))
-    judged = (found["networks"] > 1) & (both["converged"] == "True")
+    judged = (found["networks"] > 1) & _converged(both)
     return within.astype(object).where(judged, None)
+
+
+def _converged(rows):
+    """Whether each path ended by itself."""
+    if "converged" in rows:
+        return rows["converged"] == "True"
+    return pd.Series(True, index=rows.index)
 
 
 def _close(ours, theirs, tolerance):

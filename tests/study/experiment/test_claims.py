@@ -14,112 +14,103 @@ from lib.study.tables import TABLES
 OURS = claims.OURS
 
 
-def row(name, init, seconds, **changed):
-    """One row of `speed` as C1 reads it."""
-    usual = {"revise": init == OURS, "bits": 4, "seed": 0, "repeat": 0, "extrapolated": True}
-    return (
-        dict.fromkeys(TABLES["speed"].columns)
-        | {"layer": name, "engine": "textbook", "init": init, "seconds": seconds}
-        | usual
-        | changed
-    )
+def row(layer, init, cost, /, **changed):
+    """One row of `passes` as C1 reads it; its seconds are its operations."""
+    usual = {"layer": layer, "init": init, "revise": init == OURS, "bits": 4, "seed": 0}
+    row = dict.fromkeys(TABLES["passes"].columns) | {"operations": cost, "seconds": cost}
+    return row | usual | changed
 
 
 def rows(layers=SCOPES["all"], ours=3.0, random=4.0, linear=2.0):
     return [
-        row(layer, init, seconds, repeat=repeat)
+        row(layer, init, cost)
         for layer in layers
-        for init, seconds in ((OURS, ours), ("random", random), ("linear", linear))
-        for repeat in (0, 1)
+        for init, cost in ((OURS, ours), ("random", random), ("linear", linear))
     ]
 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    for name in ("time_saving", "accuracy_gain"):
+    for name in ("cost_saving", "accuracy_gain"):
         few = functools.partial(getattr(claims, name), n_resamples=200)
         monkeypatch.setattr(claims, name, few)
 
 
-def judge(table, scope="conv", **options):
-    found = claims.speed_claims(pd.DataFrame(table), scope, "net", 4, **options)
-    return {claim["baseline"]: claim for claim in found}
+def judge(table, scope="conv", claim="C1", networks=("net",)):
+    """Claims by network and baseline."""
+    found = claims.speed_claims(pd.DataFrame(table), claim, scope, networks, 4)
+    return {(row["network"], row["baseline"]): row for row in found}
 
 
 def test_saving_is_against_each_baseline():
     found = judge(rows())
-    assert list(found) == ["random", "linear"]
-    assert found["random"]["measured"] == pytest.approx(25)
-    assert found["random"]["relative"] == pytest.approx(4 / 3)
-    assert found["random"]["verdict"] == "consistent"
-    assert found["linear"]["measured"] == pytest.approx(-50)
-    assert found["linear"]["verdict"] == "inconsistent"
-    assert (found["random"]["claim"], found["random"]["paper"]) == ("C1", 5)
+    assert list(found) == [("net", "random"), ("net", "linear")]
+    random, linear = found.values()
+    assert random["measured"] == pytest.approx(25)
+    assert random["relative"] == pytest.approx(4 / 3)
+    assert random["verdict"] == "consistent"
+    assert linear["measured"] == linear["low"] == linear["high"] == pytest.approx(-50)
+    assert linear["verdict"] == "inconsistent"
+    assert (random["claim"], random["paper"]) == ("C1", 5)
+
+
+def test_seconds_are_compared_and_not_judged():
+    table = [r | {"operations": 1.0} for r in rows()]
+    found = judge(table, claim="C1, timed")["net", "random"]
+    assert found["measured"] == pytest.approx(25)
+    assert (found["claim"], found["paper"], found["verdict"]) == ("C1, timed", 5, "")
+    assert judge(table)["net", "random"]["measured"] == 0
 
 
 def test_rows_have_the_columns_of_the_table():
     correct = dict.fromkeys((OURS, *claims.BASELINES), np.ones((1, 10), bool))
-    for found in (
-        claims.speed_claims(pd.DataFrame(rows()), "all", "net", 4),
-        claims.accuracy_claims(correct, "all", "net"),
-    ):
+    for found in (judge(rows(), "all").values(), claims.accuracy_claims(correct, "all", "net")):
         assert all(tuple(claim) == TABLES["claims"].columns for claim in found)
 
 
 def test_layers_of_the_scope_are_summed():
     table = [*rows(SCOPES["conv"]), *rows(("fc6", "fc7", "fc8"), ours=1.0, random=40.0)]
-    assert judge(table)["random"]["measured"] == pytest.approx(25)
-    assert judge(table, "all")["random"]["measured"] == pytest.approx(100 * (1 - 18 / 140))
+    assert judge(table)["net", "random"]["measured"] == pytest.approx(25)
+    whole = judge(table, "all")["net", "random"]
+    assert whole["measured"] == pytest.approx(100 * (1 - 18 / 140))
+    assert whole["verdict"] == ""  # of one network
 
 
-def test_median_of_repeats_and_mean_of_seeds():
-    table = [
-        row("conv1", OURS, 1.0, repeat=0),
-        *(row("conv1", "linear", s, repeat=i) for i, s in enumerate((2.0, 2.0, 90.0))),
-        *(row("conv1", OURS, 1.0, repeat=i) for i in (1, 2)),
-        *(
-            row("conv1", "random", s, seed=seed, repeat=i)
-            for seed, s in ((0, 2.0), (1, 6.0))
-            for i in range(3)
-        ),
+def test_mean_of_seeds_and_their_interval():
+    table = rows(ours=1.0, random=2.0) + [
+        row(name, "random", 6.0, seed=1) for name in SCOPES["all"]
     ]
-    table += [dict(r, layer=layer) for layer in SCOPES["conv"][1:] for r in table]
-    found = judge(table)
-    assert found["linear"]["measured"] == pytest.approx(50)
-    assert found["random"]["measured"] == pytest.approx(75)
-    assert (found["random"]["low"], found["random"]["high"]) == pytest.approx(
-        (50, 100 * (1 - 1 / 6))
-    )
+    found = judge(table)["net", "random"]
+    assert found["measured"] == pytest.approx(75)
+    assert (found["low"], found["high"]) == pytest.approx((50, 100 * (1 - 1 / 6)))
 
 
 def test_other_rows_are_not_read():
     noise = [
         row("conv1", init, 1e6, **changed)
         for init in (OURS, "random", "linear")
-        for changed in (
-            {"engine": "sorted"},
-            {"engine": "textbook, to 1 % of optimal"},
-            {"bits": 3},
-            {"max_iter": 20},
-            {"extrapolated": False},
-            {"revise": init != OURS},
-            {"layer": "other/conv1"},
-        )
+        for changed in ({"bits": 3}, {"revise": init != OURS}, {"layer": "other/conv1"})
     ]
     assert judge(rows() + noise) == judge(rows())
 
 
-def test_another_network_has_its_own_linear_layers():
-    table = rows() + rows(["torch-0/fc6", "torch-0/fc7", "torch-0/fc8"], ours=40.0, random=40.0)
-    assert judge(table, "all")["random"]["measured"] == pytest.approx(25)
-    other = judge(table, "all", prefix="torch-0/")
-    assert other["random"]["measured"] == pytest.approx(100 * (1 - 135 / 140))
+def test_several_networks_are_judged_together():
+    others = ["torch-0/fc6", "torch-0/fc7", "torch-0/fc8"]
+    table = rows() + rows(others, ours=40.0, random=40.0)
+    found = judge(table, "all", networks=("net", "torch-0"))
+    alone, other, together = (found[name, "random"] for name in ("net", "torch-0", claims.TOGETHER))
+    assert alone["measured"] == pytest.approx(25)
+    assert other["measured"] == pytest.approx(100 * (1 - 135 / 140))
+    assert together["measured"] == pytest.approx((25 + 100 * (1 - 135 / 140)) / 2)
+    assert (together["low"], together["high"]) == pytest.approx((other["measured"], 25))
+    assert [row["verdict"] for row in (alone, other, together)] == ["", "", "consistent"]
+    assert list(judge(table, networks=("net", "torch-0"))) == list(judge(rows()))
 
 
 @pytest.mark.parametrize("init", [None, OURS, "random", "linear"])
 def test_missing_layer_is_refused_even_for_one_initialization(init):
     kept = [r for r in rows() if r["layer"] != "conv3" or init not in (None, r["init"])]
-    with pytest.raises(ValueError, match=r"conv3.*at 4 bits"):
+    with pytest.raises(ValueError, match=r"no rows of .*conv3"):
         judge(kept)
 
 
@@ -162,15 +153,15 @@ class Judged:
                 yield network, scope, top, 0.0
 
 
-def test_the_time_of_shared_convolutions_is_judged_once():
+def test_shared_convolutions_are_judged_once():
     others = [f"torch-0/{layer}" for layer in ("fc6", "fc7", "fc8")]
-    speed = pd.DataFrame(rows() + rows(others))
+    passes = pd.DataFrame(rows() + rows(others))
     endpoints = claims.endpoint_settings(4, 20, [0, 1])
-    found = claims.claim_rows(["net", "torch-0"], speed, Judged(), endpoints, ["conv", "all"])
+    found = claims.claim_rows(["net", "torch-0"], passes, Judged(), endpoints, ["conv", "all"])
+    speed = [("conv", "net"), ("all", "net"), ("all", "torch-0"), ("all", "together")]
     assert [(row["claim"], row["scope"], row["network"]) for row in found[::2]] == [
-        ("C1", "conv", "net"),
-        ("C1", "all", "net"),
-        ("C1", "all", "torch-0"),
+        *(("C1", *where) for where in speed),
+        *(("C1, timed", *where) for where in speed),
         ("C2", "conv", "net"),
         ("C2", "all", "net"),
         ("C2", "conv", "torch-0"),

@@ -153,24 +153,56 @@ def test_ours_may_be_above_one_baseline_and_below_another():
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        (["consistent", "consistent"], "*consistent* in 2 of 2 rows"),
-        (["inconclusive", "inconclusive"], "*inconclusive* in 2 of 2 rows"),
-        (["partly", "inconclusive"], "*partly* in 1 of 2 rows and *inconclusive* in 1 of 2 rows"),
-        (["inconsistent", "partly"], "*inconsistent* in 1 of 2 rows and *partly* in 1 of 2 rows"),
+        (["consistent", "consistent"], "*consistent* in 2 of 2 judged rows"),
+        (["inconclusive", "inconclusive"], "*inconclusive* in 2 of 2 judged rows"),
+        (
+            ["inconsistent", "partly"],
+            "*inconsistent* in 1 of 2 judged rows and *partly* in 1 of 2 judged rows",
+        ),
+        ([None, "partly"], "*partly* in 1 of 1 judged rows"),
+        ([None, None], "not judged"),
     ],
 )
 def test_every_verdict_is_said_with_its_rows(verdicts, said):
-    table = pd.DataFrame({"claim": "C1", "verdict": verdicts, "measured": [16.0, -25.0]})
+    table = claimed(claim="C1", verdict=verdicts, measured=[16.0, -25.0])
     assert readings.claims(table) == (
-        f"In this run:\n\n- C1: {said}; -25.0 to 16.0 % of the time saved"
+        f"In this run:\n\n- C1: {said}; -25.0 to 16.0 % of the operations saved"
     )
 
 
 def test_claims_of_time_and_accuracy_have_their_units():
-    table = pd.DataFrame({"claim": ["C1", "C2"], "verdict": "partly", "measured": [4.0, 2.0]})
-    text = readings.claims(table)
-    assert "4.0 % of the time saved" in text
-    assert "2.0 points of top-1 gained" in text
+    table = claimed(claim=["C1", "C1, timed", "C2"], verdict="partly", measured=[4.0, 3.0, 2.0])
+    text = readings.claims(table, 5)
+    assert "4.0 % of the operations saved" in text
+    assert "3.0 % of the time saved" in text
+    assert text.endswith("2.0 points of top-1 gained")
+
+
+def claimed(**columns):
+    return pd.DataFrame({"scope": "conv", "network": "net"} | columns)
+
+
+def test_what_stands_on_one_seed_or_one_network_is_said():
+    table = claimed(claim=["C1", "C1"], scope=["conv", "all"], verdict=["partly", None], measured=1)
+    text = readings.claims(table, 1)
+    assert "C2 stands on one seed" in text
+    assert "C1 in `all` is that of one trained network" in text
+    assert "one" not in readings.claims(table.assign(network="together"), 2)
+
+
+def test_operations_are_summed_over_the_convolutions():
+    table = pd.DataFrame(
+        {
+            "layer": ["conv1", "conv2", "conv1", "conv1", "fc6"],
+            "init": ["linear", "linear", "random", "random", "random"],
+            "seed": [0, 0, 0, 1, 0],
+            "operations": [1e9, 2e9, 4e9, 5e9, 1e12],
+        }
+    )
+    assert readings.operations(table) == (
+        "In this run the convolutions take, in billions of operations, 3.0 from linear and "
+        "4.0 to 5.0 from random (4.5 on average over 2 seeds)."
+    )
 
 
 def test_peers_are_compared_on_equally_many_weights():

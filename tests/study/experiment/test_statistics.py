@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.study.experiment.statistics import accuracy_gain, time_saving, verdict
+from lib.study.experiment.statistics import accuracy_gain, cost_saving, verdict
 
 FEW = {"n_resamples": 500}
 
@@ -12,8 +12,8 @@ def answers(n_seeds=2, n_images=200, share=0.6, seed=1):
     return np.random.default_rng(seed).random((n_seeds, n_images)) < share
 
 
-def seconds(n_seeds=2, n_repeats=5, seed=1):
-    return np.random.default_rng(seed).uniform(1, 2, (n_seeds, n_repeats))
+def costs(n_seeds=5, seed=1):
+    return np.random.default_rng(seed).uniform(1, 2, n_seeds)
 
 
 def test_identical_answers_gain_nothing():
@@ -61,48 +61,50 @@ def test_spread_of_seeds_widens_the_interval():
 def test_number_of_seeds_may_differ():
     measured, *_ = accuracy_gain(np.ones((1, 20), bool), answers(5, 20), **FEW)
     assert measured == pytest.approx(100 * (1 - answers(5, 20).mean()))
-    measured, *_ = time_saving(np.ones((1, 3)), np.full((5, 3), 2.0), **FEW)
+    measured, *_ = cost_saving([(np.ones(1), np.full(5, 2.0))], **FEW)
     assert measured == pytest.approx(50)
 
 
-def test_equal_times_save_nothing():
-    side = seconds(n_seeds=1)
-    assert time_saving(side, side, **FEW) == pytest.approx((0, 1, 0, 0), abs=1e-12)
+def test_equal_costs_save_nothing():
+    assert cost_saving([([2], [2])], **FEW) == pytest.approx((0, 1, 0, 0), abs=1e-12)
 
 
-def test_constant_ratio_of_times_is_certain_however_the_repeats_vary():
-    # Interleaved repeats are resampled together: what slows both sides cancels.
-    baseline = seconds(n_seeds=1)
-    saved = time_saving(0.8 * baseline, baseline, **FEW)
-    assert saved == pytest.approx((20, 1.25, 20, 20))
+def test_one_seed_of_one_network_is_certain():
+    assert cost_saving([([4], [5])], **FEW) == pytest.approx((20, 1.25, 20, 20))
+    assert cost_saving([([3], [2])], **FEW) == pytest.approx((-50, 2 / 3, -50, -50))
 
 
-def test_slower_is_a_negative_saving():
-    measured, relative, low, high = time_saving(np.full((1, 3), 3.0), np.full((1, 3), 2.0), **FEW)
-    assert (measured, relative, low, high) == pytest.approx((-50, 2 / 3, -50, -50))
+def test_interval_is_over_the_seeds_of_either_side():
+    measured, relative, low, high = cost_saving([([1], [2, 6])], **FEW)
+    assert (measured, relative) == pytest.approx((75, 4))
+    assert (low, high) == pytest.approx((50, 100 * (1 - 1 / 6)))
 
 
-def test_one_slow_repeat_does_not_decide():
-    baseline = np.full((1, 5), 2.0)
-    ours = np.array([[1.0, 1, 1, 1, 50]])
-    assert time_saving(ours, baseline, **FEW)[0] == pytest.approx(50)
+def test_interval_is_over_networks_too():
+    measured, _, low, high = cost_saving([([1], [2]), ([3], [4])], **FEW)
+    assert (measured, low, high) == pytest.approx((37.5, 25, 50))
+    many = cost_saving([([1], [2]), ([3], [4])] * 20, **FEW)
+    assert 25 < many[2] < many[0] < many[3] < 50
 
 
-@pytest.mark.parametrize(("estimate", "sides"), [(accuracy_gain, answers), (time_saving, seconds)])
+@pytest.mark.parametrize(
+    ("estimate", "sides"),
+    [
+        (accuracy_gain, (answers(seed=1), answers(seed=2))),
+        (cost_saving, ([(costs(seed=1), costs(seed=2))],)),
+    ],
+)
 def test_seed_decides_the_interval(estimate, sides):
-    ours, baseline = sides(seed=1), sides(seed=2)
-    first, again, other = (
-        estimate(ours, baseline, seed=seed, n_resamples=100) for seed in (0, 0, 1)
-    )
+    first, again, other = (estimate(*sides, seed=seed, n_resamples=100) for seed in (0, 0, 1))
     assert first == again
     assert first[:2] == other[:2]
     assert first[2:] != other[2:]
 
 
 def test_estimates_leave_the_global_generator_and_their_input_alone():
-    before, side = np.random.get_state()[1].copy(), seconds()  # noqa: NPY002
+    before, side = np.random.get_state()[1].copy(), costs()  # noqa: NPY002
     kept = side.copy()
-    time_saving(side, side, **FEW)
+    cost_saving([(side, side)], **FEW)
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     assert np.array_equal(side, kept)
 

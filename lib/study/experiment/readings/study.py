@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...tables import by_default
-from ..claims import BASELINES, OURS
+from ..claims import BASELINES, OURS, TOGETHER
 from ..peers import COPY, OPTIMAL
 from ..peers import OURS as OUR_PEER
 from ..speed import textbook_seconds
@@ -11,6 +11,7 @@ from ..words import beside, bits_of, bullets, listed, span
 
 CENTRAL = 0.99  # share of the weights that are the bulk
 NEAR = "textbook, to 1 % of optimal"
+UNITS = {"C1": "% of the operations saved", "C1, timed": "% of the time saved"}
 
 
 def float_accuracy(training):
@@ -106,6 +107,22 @@ def _sorted_engine(speed, bits):
     return speed[(speed["engine"] == "sorted") & (speed["bits"] == bits)]
 
 
+def operations(passes):
+    """Operations on the convolutions by initialization, from the table `passes`."""
+    rows = passes[passes["layer"].str.startswith("conv")]
+    whole = rows.groupby(["init", "seed"], sort=False)["operations"].sum() / 1e9
+    texts = [
+        f"{span(by_seed)} from {init}"
+        + (
+            f" ({by_seed.mean():.1f} on average over {len(by_seed)} seeds)"
+            if len(by_seed) > 1
+            else ""
+        )
+        for init, by_seed in whole.groupby("init", sort=False)
+    ]
+    return f"In this run the convolutions take, in billions of operations, {listed(texts)}."
+
+
 def textbook_time(speed, bits):
     """Textbook seconds of ours beside the baselines', from the table `speed`."""
     seconds = by_default(textbook_seconds(speed, bits).reset_index())
@@ -179,15 +196,26 @@ def _gains(rows):
     return texts
 
 
-def claims(table):
-    """Verdicts and gains of each claim, from the table `claims` or `claims_retrained`."""
+def claims(table, n_seeds=None):
+    """Verdicts and gains of each claim, from the table `claims` or `claims_retrained`.
+
+    `n_seeds` is the number of seeds of random centers that C2 has.
+    """
     texts = []
     for claim, rows in table.groupby("claim", sort=False):
-        counts = rows["verdict"].value_counts(sort=False)
-        verdicts = [f"*{word}* in {n} of {len(rows)} rows" for word, n in counts.items()]
-        unit = "% of the time saved" if claim == "C1" else "points of top-1 gained"
-        texts.append(f"{claim}: {listed(verdicts)}; {span(rows['measured'])} {unit}")
-    return bullets("In this run", texts)
+        counts = rows["verdict"].dropna().value_counts(sort=False)
+        judged = counts.sum()
+        verdicts = [f"*{word}* in {n} of {judged} judged rows" for word, n in counts.items()]
+        unit = "points of top-1 gained" if claim.startswith("C2") else UNITS[claim]
+        said = listed(verdicts or ["not judged"])
+        texts.append(f"{claim}: {said}; {span(rows['measured'])} {unit}")
+    notes = []
+    if n_seeds == 1:
+        notes.append("Against random centers C2 stands on one seed.")
+    whole = table[(table["claim"] == "C1") & (table["scope"] == "all")]
+    if len(whole) and TOGETHER not in set(whole["network"]):
+        notes.append("C1 in `all` is that of one trained network: too few for a verdict.")
+    return "\n\n".join([bullets("In this run", texts), *notes])
 
 
 def peers(bench):

@@ -1,6 +1,12 @@
 """What pages say of the committed tables: one function without arguments for each block."""
 
-from .claims import accuracy_block, claims_block, findings_block, revision_block
+from .claims import (
+    accuracy_block,
+    claims_block,
+    findings_block,
+    revision_block,
+    verdicts_block,
+)
 from .compression import (
     aims_block,
     allocation_block,
@@ -18,6 +24,7 @@ BLOCKS = {
     "columns": columns_block,
     "commits": commits_block,
     "findings": findings_block,
+    "verdicts": verdicts_block,
     "claims": claims_block,
     "accuracy": accuracy_block,
     "revision": revision_block,

@@ -31,11 +31,12 @@ def _columns(record):
         if meaning is not tables.SHARED
     ]
     keys = ", ".join(f"`{name}`" for name in record.key_columns)
+    agreeing = " Those that follow from the committed convolutions must agree on every machine."
     return (
         f"\n### `{record.name}.csv`\n\n{record.caption} Each row is {record.row}.\n\n"
         f"{tables.markdown(HEADS, own)}\n"
         f"Rows of equal {keys} are compared: {stated(record.tolerances) or 'no column'}."
-        f"{' Those of convolutions must agree on every machine.' * record.of_weights}\n"
+        f"{agreeing * (record.must_agree is not None)}\n"
     )
 
 

@@ -13,5 +13,5 @@ def least_and_most(claims):
 
 def verdict_counts(claims):
     """How often each verdict was given."""
-    counts = claims["verdict"].value_counts()
-    return ", ".join(f"{word} in {count} of {len(claims)}" for word, count in counts.items())
+    counts = claims["verdict"].dropna().value_counts()
+    return ", ".join(f"{word} in {count} of {counts.sum()}" for word, count in counts.items())
