@@ -31,6 +31,9 @@ def _parser():
     paper.add_argument("--style", default="icml", help="icml, neurips, ieee or acm")
     paper.add_argument("--columns", type=int, default=1, help="that a figure is wide: 1 or 2")
 
+    again = command(_redraw, "redraw", "draw figures again from their tables, with a record")
+    again.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
+
     sweep = command(_sweep, "sweep", "run a notebook at many parameters; `sweep status FILE` looks")
     sweep.add_argument("file", nargs="+", metavar="[status] FILE")
     sweep.add_argument("--dry-run", action="store_true", help="print the points and their number")
@@ -62,6 +65,13 @@ def _figures(options):
 
     for experiment in options.experiments:
         print(os.path.relpath(paper.write_paper(experiment, options.style, options.columns)))
+
+
+def _redraw(options):
+    from .publish import redrawn
+
+    for experiment in options.experiments:
+        print(f"{experiment}:", ", ".join(redrawn.redraw(experiment)) or "as the run drew them")
 
 
 def _sweep(options):

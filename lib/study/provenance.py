@@ -12,6 +12,7 @@ from . import paths
 PACKAGES = tuple(
     "torch torchvision numpy numba pandas matplotlib seaborn scikit-learn papermill".split()
 )
+REDRAWN = "redrawn.json"  # the record of figures that were drawn again after a run
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
@@ -112,6 +113,7 @@ def write_manifest(experiment, records, parameters):
     }
     path = paths.results_folder(experiment) / "manifest.json"
     files.write_atomically(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    path.with_name(REDRAWN).unlink(missing_ok=True)  # of the run before
     return manifest
 
 

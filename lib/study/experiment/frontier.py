@@ -20,6 +20,7 @@ from ..paths import results_folder
 from .data import load_images
 from .evaluation import cached, top1_columns
 from .network import (
+    CONVOLUTIONS,
     LAYERS,
     LINEARS,
     SCOPES,
@@ -31,6 +32,7 @@ from .network import (
     prepare,
 )
 from .progress import progress
+from .recipes import CALIBRATED
 from .words import lost
 
 BATCH = 100
@@ -135,13 +137,13 @@ class Compressor:
         weights = {name: network.get_submodule(path).weight for name, path in LAYERS.items()}
         self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
         self.n_weights = {name: weight.numel() for name, weight in weights.items()}
-        self._features, self._convolutions = {}, {}
+        self._features, self._made = {}, {}
         self.float_right = {split: self.right(network, split) for split in JUDGED}
 
     def compressed(self, recipe, scope):
         """The network with the layers of a scope shared, and the seconds it took."""
-        if recipe.cells == "compress":
-            return self._priced(recipe, scope)
+        if recipe.cells in CALIBRATED:
+            return self._calibrated(recipe, scope)
         start = time.perf_counter()
         model = copy.deepcopy(self.network)
         for name in SCOPES[scope]:
@@ -151,40 +153,45 @@ class Compressor:
             compression.correct(model, self.network, self.batches)
         return model, time.perf_counter() - start
 
-    def _priced(self, recipe, scope):
-        """The network compressed at a price of a bit, and the seconds it took.
+    def _calibrated(self, recipe, scope):
+        """The network with a scope compressed by its inputs, and the seconds it took.
 
         The classifier is calibrated on the features that the compressed convolutions make of all
         training images: they cost one pass.
         """
-        model, seconds = self._priced_convolutions(recipe)
-        if scope == "all":
-            start = time.perf_counter()
-            features = self.features(model.features, self.images["train"])
-            options = {"multiplier": recipe.multiplier, "init": recipe.init}
-            made = compress(model.classifier, features.split(BATCH), **options)
-            model = copy.deepcopy(model)
-            model.classifier = made.model
-            seconds += time.perf_counter() - start
-        return model, seconds
+        model, seconds = self._kept(
+            recipe.file_key("conv"),
+            lambda: _by_inputs(self.network, CONVOLUTIONS, recipe, self.batches),
+        )
+        if scope == "conv":
+            return model, seconds
+        whole, more = self._kept(
+            recipe.file_key("all"), lambda: self._with_classifier(recipe, model)
+        )
+        return whole, seconds + more
 
-    def _priced_convolutions(self, recipe):
-        """The network with compressed convolutions, the same for both scopes, and its seconds."""
-        key = recipe.multiplier, recipe.init
-        if key not in self._convolutions:
+    def _kept(self, key, make):
+        """What `make` made, and its seconds; the last of each scope is kept."""
+        scope, *_ = key
+        if self._made.get(scope, [None])[0] != key:
             start = time.perf_counter()
-            layers = [LAYERS[name] for name in SCOPES["conv"]]
-            options = {"multiplier": recipe.multiplier, "init": recipe.init}
-            made = compress(self.network, self.batches, layers=layers, **options)
-            self._convolutions = {key: (made.model, time.perf_counter() - start)}
-        return self._convolutions[key]
+            self._made[scope] = key, make(), time.perf_counter() - start
+        return self._made[scope][1:]
+
+    def _with_classifier(self, recipe, model):
+        """A network whose convolutions are compressed, with its classifier compressed, too."""
+        batches = self.features(model.features, self.images["train"]).split(BATCH)
+        whole = copy.deepcopy(model)
+        paths = {name: path.removeprefix("classifier.") for name, path in LINEARS.items()}
+        whole.classifier = _by_inputs(model.classifier, paths, recipe, batches)
+        return whole
 
     def retrained(self, retraining):
         """The network with weights or centers trained, and the seconds it took."""
         start = time.perf_counter()
-        if retraining.cells == "compress":
+        if retraining.trains_centers:
             model, _ = self.compressed(retraining.recipe, retraining.scope)
-            model = copy.deepcopy(model)  # its convolutions are kept for other recipes
+            model = copy.deepcopy(model)  # which is kept
             trained, *data = self._to_train(model, retraining)
             compression.train_centers(trained, *data, **self._training(retraining))
             return model, time.perf_counter() - start
@@ -319,7 +326,11 @@ class Compressor:
 
     def right(self, network, split):
         """Number of a split's images that a network classifies correctly."""
-        return int((self.predictions(network, split) == self.images[split].labels).sum())
+        return int(self.correct(network, split).sum())
+
+    def correct(self, network, split="test"):
+        """Whether each image of a split is classified correctly; bool array."""
+        return (self.predictions(network, split) == self.images[split].labels).numpy()
 
     def predictions(self, network, split="test"):
         """Top-1 class of each image, int64; cached by weights and images."""
@@ -357,6 +368,33 @@ class OnPixels(torch.nn.Module):
     def forward(self, pixels):
         """Class scores."""
         return self.network(prepare(pixels))
+
+
+def _by_inputs(model, paths, recipe, batches):
+    """A copy of a model with layers compressed by a calibrated recipe.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    paths : dict of str to str
+        From a layer's name to its path in the model.
+    recipe : Recipe
+        Of "compress" or "compensated" cells.
+    batches : sequence of tensors
+        Inputs of the model.
+    """
+    if recipe.cells == "compress":
+        options = {"multiplier": recipe.multiplier, "init": recipe.init}
+        return compress(model, batches, layers=list(paths.values()), **options).model
+    importance = compression.input_moments(model, list(paths.values()), batches)
+    made = copy.deepcopy(model)
+    for name, path in paths.items():
+        prepared = Prepared(model.get_submodule(path).weight, importance[path])
+        centers = prepared.cluster(2 ** recipe.bits(name), init="optimal", labels=False).centers
+        cells = cells_of_centers(prepared, centers)
+        compression.install_cells(made, path, prepared, cells)
+    compression.compensate(made, model, batches)
+    return compression.correct(made, model, batches)
 
 
 def uniform_at_bits(prepared, bits):

@@ -5,7 +5,8 @@ import dataclasses
 from ..tables import TABLES
 from .network import LINEARS, SCOPES
 
-CELLS = ("k-means", "pruned", "uniform", "entropy-constrained", "compress")
+CELLS = ("k-means", "pruned", "uniform", "entropy-constrained", "compensated", "compress")
+CALIBRATED = ("compensated", "compress")  # whose classifier sees features of all training images
 MOST_LOST = 0.5  # points of held-out top-1 that a chosen file may lose
 
 
@@ -15,16 +16,18 @@ class Recipe:
 
     Attributes
     ----------
-    cells : {"k-means", "pruned", "uniform", "entropy-constrained", "compress"}
+    cells : {"k-means", "pruned", "uniform", "entropy-constrained", "compensated", "compress"}
         "k-means" has 2 ** bits centers. So has "pruned", which also sets nine in ten weights of
         fc6 and fc7 to 0. "uniform" and "entropy-constrained" have as many centers as their labels'
-        entropy allows. "compress" is `lib.compress`, at one price of a bit for all layers.
+        entropy allows. "compensated" has 2 ** bits centers, optimal for errors weighted by the
+        inputs, and labels by `lib.compression.compensate`. "compress" is `lib.compress`, at one
+        price of a bit for all layers.
     conv_bits, linear_bits : float, optional
         Bits a weight of the convolutions and of the classifier. fc8, with 0.1 % of the weights,
-        gets at least 4. Not of "compress".
+        gets at least 4, but of "compensated". Not of "compress".
     corrected : bool
         Whether each channel gets a factor and a bias (`lib.compression.correct`). Not of
-        "compress", which always does.
+        "compensated" and "compress", which always do.
     multiplier : float, optional
         The price, as of `lib.compress`; of "compress" alone.
     init : str, optional
@@ -47,6 +50,8 @@ class Recipe:
                 raise ValueError(f"{self}: compress takes a multiplier, and an init, alone.")
         elif None in bits or prices != (None, None):
             raise ValueError(f"{self}: {self.cells} takes conv_bits and linear_bits.")
+        elif self.cells == "compensated" and self.corrected:
+            raise ValueError(f"{self}: compensated cells are always corrected.")
 
     @property
     def method(self):
@@ -63,7 +68,7 @@ class Recipe:
 
     def bits(self, layer):
         """Bits a weight of a layer."""
-        if layer == "fc8":
+        if layer == "fc8" and self.cells != "compensated":
             return max(4, self.linear_bits)
         return self.linear_bits if layer in LINEARS else self.conv_bits
 
@@ -72,12 +77,12 @@ class Recipe:
 class Retraining:
     """A way to compress with training.
 
-    Float weights are trained through the shared ones; with "compress", the centers are trained and
-    the labels stay, so that the file has the bytes of the one without training.
+    Float weights are trained through the shared ones; with cells that are calibrated, the centers
+    are trained and the labels stay, so that the file has the bytes of the one without training.
 
     Attributes
     ----------
-    cells : {"entropy-constrained", "k-means", "pruned", "compress"}
+    cells : {"entropy-constrained", "k-means", "pruned", "compensated", "compress"}
     conv_bits, linear_bits : float or None
         Bits a weight before training, as of `Recipe`; None of "compress". The price of a bit that
         gives them is kept.
@@ -87,10 +92,10 @@ class Retraining:
         `Recipe` and do not train; with "conv" the classifier stays in float32.
     rate : float
         Learning rate of SGD. 0.001 is better where no weight is zero (`08-retraining`), but moves
-        too few weights away from zero where most are. Of "compress" that of
+        too few weights away from zero where most are. Where centers are trained that of
         `lib.compression.train_centers`.
-    multiplier : float, optional
-        The price, of "compress".
+    multiplier, init : optional
+        Of "compress", as of `Recipe`.
     """
 
     cells: str
@@ -100,10 +105,11 @@ class Retraining:
     trained: str
     rate: float = 0.01
     multiplier: float | None = None
+    init: str | None = None
 
     def __post_init__(self):
         for name, value, known in (
-            ("cells", self.cells, ("entropy-constrained", "k-means", "pruned", "compress")),
+            ("cells", self.cells, ("entropy-constrained", "k-means", "pruned", *CALIBRATED)),
             ("trained", self.trained, ("classifier", *SCOPES)),
         ):
             if value not in known:
@@ -113,9 +119,13 @@ class Retraining:
     @property
     def recipe(self):
         """The recipe of the same cells and bits without training."""
-        bits = self.conv_bits, self.linear_bits
-        corrected = self.cells != "compress"
-        return Recipe(self.cells, *bits, corrected=corrected, multiplier=self.multiplier)
+        bits, prices = (self.conv_bits, self.linear_bits), (self.multiplier, self.init)
+        return Recipe(self.cells, *bits, not self.trains_centers, *prices)
+
+    @property
+    def trains_centers(self):
+        """Whether centers are trained, in place of float weights behind the shared ones."""
+        return self.cells in CALIBRATED
 
     @property
     def scope(self):
@@ -126,15 +136,15 @@ class Retraining:
     def method(self):
         """Its name in tables."""
         every = "" if self.trained == "classifier" else "all "
-        if self.cells == "compress":
-            return f"compress, {every}centers trained"
+        if self.trains_centers:
+            return f"{self.recipe.method}, {every}centers trained"
         way = f"{every}trained through"
         return way if self.cells == "entropy-constrained" else f"{self.cells}, {way}"
 
     @property
     def prunes(self):
         """Whether weights of the classifier in the cell around 0 become 0."""
-        return self.scope == "all" and self.cells not in ("k-means", "compress")
+        return self.scope == "all" and self.cells in ("entropy-constrained", "pruned")
 
     @property
     def layers(self):

@@ -16,10 +16,11 @@ from ... import compression
 from ...clustering import Prepared
 from ...compression.entropy import cells_of_centers
 from ...initialization import INITIALIZATIONS, named
-from .claims import accuracy_claims
+from .claims import BASELINES, OURS, accuracy_claims
 from .evaluation import Setting
 from .network import LINEARS, logits, precision
 from .progress import progress
+from .recipes import Retraining
 
 WAYS = ("centers trained", "trained through")
 NAMES = {name: path.removeprefix("classifier.") for name, path in LINEARS.items()}
@@ -56,6 +57,34 @@ def retraining_rows(retrainer, network, ways, bits, inits):
             judged = accuracy_claims(correct, "all", network, "C2, retrained")
             claims += [row | {"scope": f"all, {b} bits, {way}"} for row in judged]
     return rows, claims
+
+
+def compressed_claims(compressor, network, multiplier, epochs):
+    """Rows of `claims_retrained` under `lib.compress`: before, and after its centers are trained.
+
+    Parameters
+    ----------
+    compressor : lib.study.experiment.frontier.Compressor
+    network : str
+        Its name.
+    multiplier : float
+        The price of a bit, the same from every initialization.
+    epochs : int
+        Of training the classifier's centers.
+    """
+    before, after = {}, {}
+    for init in (OURS, *BASELINES):
+        how = {"multiplier": multiplier, "init": init}
+        retraining = Retraining("compress", None, None, epochs, "classifier", **how)
+        plain, _ = compressor.compressed(retraining.recipe, "all")
+        trained, _ = compressor.retrained(retraining)
+        for correct, model in ((before, plain), (after, trained)):
+            correct[init] = compressor.correct(model)[None]
+    return [
+        row
+        for claim, correct in (("C2, compressed", before), ("C2, compressed, trained", after))
+        for row in accuracy_claims(correct, "all", network, claim)
+    ]
 
 
 class Retrainer:

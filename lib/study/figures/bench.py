@@ -133,7 +133,7 @@ def _tiles(axis, ratios):
             color = "white" if abs(shown[i, j]) > 1.2 else "black"
             text = f"{value:.1f}" if value < 10 else f"{value:.0f}"
             axis.text(j, i, text, ha="center", va="center", color=color, size=font_size() - 2)
-    axis.set_xticks(range(ratios.shape[1]), [_short(n) for n in ratios.columns])
+    axis.set_xticks(range(ratios.shape[1]), [_short(n) for n in ratios.columns], rotation=90)
     axis.set_yticks(range(ratios.shape[0]), ratios.index)
     axis.grid(False)
 

@@ -152,8 +152,10 @@ TABLES = {
             caption="What is left of the second claim after retraining.",
             meanings=CLAIM_MEANINGS
             | {
-                "claim": "`C2, retrained`",
-                "scope": "the layers, the bits of the classifier and the way of retraining",
+                "claim": "`C2, retrained`; `C2, compressed`: under `lib.compress`, at one price of "
+                "a bit; `C2, compressed, trained`: then with the classifier's centers trained",
+                "scope": "the layers; of `C2, retrained` the bits of the classifier and the way of "
+                "retraining, too",
                 "network": "name of the trained network",
                 "paper measured": "points of top-1: the paper's figure of C2, since its abstract "
                 "does not say whether anything was retrained; ours",
@@ -169,8 +171,10 @@ TABLES = {
             meanings={
                 "scope": SHARED,
                 "method": "`k-means`, `pruned` (k-means with nine in ten weights of fc6 and fc7 "
-                "at 0), `uniform` (equal steps) or `entropy-constrained` cells; `corrected`: with "
-                "a factor and a bias per channel; `trained through`: the classifier is trained "
+                "at 0), `uniform` (equal steps), `entropy-constrained` or `compensated` cells "
+                "(of k-means, with labels that make up for each other's errors); `compress`: "
+                "`lib.compress`; `corrected`: with a factor and a bias per channel; `centers "
+                "trained`: labels stay; `trained through`: the classifier is trained "
                 "behind entropy-constrained cells; `all trained through`: every layer of the "
                 "scope is; `standard`: ISO/IEC 15938-17, from `standard.csv`; `float` and `float, "
                 "trained`: no file",

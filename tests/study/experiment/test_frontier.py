@@ -91,11 +91,28 @@ def test_one_price_of_a_bit_for_convolutions_and_classifier(compressor, narrow):
         {"cells": "compress", "multiplier": 1e-5, "conv_bits": 3},
         {"cells": "k-means", "conv_bits": 3},
         {"cells": "k-means", "conv_bits": 3, "linear_bits": 3, "multiplier": 1e-5},
+        {"cells": "compensated", "conv_bits": 3, "linear_bits": 3, "corrected": True},
     ],
 )
 def test_a_recipe_takes_bits_or_a_price(fields):
-    with pytest.raises(ValueError, match=r"compress takes a multiplier|takes conv_bits and linear"):
+    message = "compress takes a multiplier|takes conv_bits and linear|are always corrected"
+    with pytest.raises(ValueError, match=message):
         Recipe(**fields)
+
+
+def test_compensated_cells_have_fixed_bits_and_nearer_outputs(compressor, narrow):
+    recipe = Recipe("compensated", 2, 2)
+    model, _ = compressor.compressed(recipe, "all")
+    plain, _ = compressor.compressed(Recipe("k-means", 2, 2), "all")
+    for path in LAYERS.values():
+        shared = model.get_submodule(path).parametrizations.weight
+        assert len(shared.original) <= 4 and shared[0].scale is not None
+    pixels = prepare(compressor.images["test"].pixels)
+    with torch.inference_mode():
+        wanted = narrow(pixels)
+        errors = [(m(pixels) - wanted).square().mean() for m in (model, plain)]
+    assert errors[0] < errors[1] / 2
+    assert compressor.compressed(recipe, "all")[0] is model  # the last one is kept
 
 
 @pytest.mark.slow
@@ -112,8 +129,10 @@ def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor
 
 
 @pytest.mark.parametrize("trained", ["classifier", "conv"])
-def test_centers_of_compress_train_and_labels_stay(compressor, trained):
-    retraining = Retraining("compress", None, None, 1, trained, multiplier=1e-9)
+@pytest.mark.parametrize("cells", ["compress", "compensated"])
+def test_centers_of_calibrated_cells_train_and_labels_stay(compressor, cells, trained):
+    bits, price = ((None, None), 1e-9) if cells == "compress" else ((2, 2), None)
+    retraining = Retraining(cells, *bits, 1, trained, multiplier=price)
     scope = retraining.scope
     plain, _ = compressor.compressed(retraining.recipe, scope)
     before = {layer: plain.get_submodule(LAYERS[layer]).weight.detach() for layer in SCOPES["all"]}
@@ -125,7 +144,7 @@ def test_centers_of_compress_train_and_labels_stay(compressor, trained):
         assert torch.equal(plain.get_submodule(LAYERS[layer]).weight.detach(), before[layer])
     rows = [compressor.row(made, scope, "x", 1.0) for made in (plain, model)]
     assert rows[1]["bytes"] == pytest.approx(rows[0]["bytes"], rel=0.02)
-    assert retraining.method.startswith("compress, ") and not retraining.prunes
+    assert retraining.method.startswith(f"{cells}, ") and not retraining.prunes
 
 
 def test_whole_networks_train_on_pixels(compressor, narrow):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.study.experiment import claims
-from lib.study.experiment.retraining import retraining_rows
+from lib.study.experiment.retraining import compressed_claims, retraining_rows
 from lib.study.tables import TABLES
 
 
@@ -40,3 +40,29 @@ def test_every_way_and_number_of_bits_has_its_claims(inits):
         assert tuple(row) == TABLES["claims_retrained"].columns
         assert row["measured"] == 25
         assert (row["claim"], row["network"]) == ("C2, retrained", "net")
+
+
+class KnownCompressor:
+    """Ours is right about three images of four before training, and as the others after."""
+
+    def compressed(self, recipe, scope):
+        assert (recipe.cells, recipe.multiplier, scope) == ("compress", 1e-9, "all")
+        return [True, True, recipe.init == claims.OURS, False], 1.0
+
+    def retrained(self, retraining):
+        assert (retraining.trained, retraining.epochs) == ("classifier", 2)
+        return [True, True, True, False], 1.0
+
+    def correct(self, model):
+        return np.array(model)
+
+
+def test_claims_under_compress_are_those_before_and_after_training():
+    judged = compressed_claims(KnownCompressor(), "net", 1e-9, 2)
+    assert [(row["claim"], row["baseline"], row["measured"]) for row in judged] == [
+        ("C2, compressed", "random", 25),
+        ("C2, compressed", "linear", 25),
+        ("C2, compressed, trained", "random", 0),
+        ("C2, compressed, trained", "linear", 0),
+    ]
+    assert all(tuple(row) == TABLES["claims_retrained"].columns for row in judged)

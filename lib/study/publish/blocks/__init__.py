@@ -16,7 +16,7 @@ from .compression import (
     runtimes_block,
 )
 from .records import columns_block, commits_block, table_block
-from .speed import bench_block
+from .speed import bench_block, rows_block, targets_block
 
 __all__ = ["BLOCKS", "table_block"]
 
@@ -35,4 +35,6 @@ BLOCKS = {
     "allocation": allocation_block,
     "runtimes": runtimes_block,
     "bench": bench_block,
+    "rows": rows_block,
+    "targets": targets_block,
 }

@@ -106,10 +106,13 @@ def retraining_block():
         cells = [f"{top1[init, *key, 0]:.1f} → {top1[init, *key, last]:.1f}" for key in keys]
         lines.append([init, *cells])
     claims = tables.read_table("compress", "claims_retrained")
+    gains = "; ".join(
+        f"{claim}: {least_and_most(rows)} points, {verdict_counts(rows)}"
+        for claim, rows in claims.groupby("claim", sort=False)
+    )
     note = (
         f"Top-1 in % on all test images, before and after {last:.0f} "
-        f"epoch{'s' if last > 1 else ''}. C2 after retraining: "
-        f"{least_and_most(claims)} points, {verdict_counts(claims)}"
+        f"epoch{'s' if last > 1 else ''}. {gains}"
     )
     return tables.markdown(["init", *heads], lines) + f"\n{note}.\n"
 
