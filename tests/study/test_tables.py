@@ -250,13 +250,13 @@ def claim(name, scope, measured, network="normal-0", **changed):
 def test_counted_claims_agree_and_those_of_networks_vary_within_theirs(root, capsys, changed, line):
     def table(counted=40, timed=40, whole=12, gain=3):
         return [
-            claim("C1", "conv", counted),
+            claim("C1, counted", "conv", counted),
             claim("C1, timed", "conv", timed),
-            claim("C1", "all", whole),
+            claim("C1, counted", "all", whole),
             claim("C2", "conv", gain),
         ]
 
-    others = [claim("C1", "all", 30, "normal-1")]
+    others = [claim("C1, counted", "all", 30, "normal-1")]
     tables.write_table(pd.DataFrame(table() + others), comparison.REFERENCE, "claims")
     tables.write_table(pd.DataFrame(table(**changed)), "smoke", "claims")
     comparison.compare_tables("smoke")

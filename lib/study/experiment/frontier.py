@@ -196,7 +196,8 @@ class Compressor:
             compression.train_centers(trained, *data, **self._training(retraining))
             return model, time.perf_counter() - start
         if retraining.trained == "classifier":
-            model, _ = self.compressed(retraining.recipe, "conv")
+            model, _ = self.compressed(retraining.convolutions, "conv")
+            model = copy.deepcopy(model)
         else:
             model = copy.deepcopy(self.network)
         trained, *data = self._to_train(model, retraining)

@@ -85,7 +85,7 @@ class Retraining:
     cells : {"entropy-constrained", "k-means", "pruned", "compensated", "compress"}
     conv_bits, linear_bits : float or None
         Bits a weight before training, as of `Recipe`; None of "compress". The price of a bit that
-        gives them is kept.
+        gives them is kept. Where convolutions have a `multiplier`, their bits are None.
     epochs : int
     trained : {"classifier", "conv", "all"}
         Layers that train. With "classifier" the convolutions are compressed as by a corrected
@@ -95,7 +95,8 @@ class Retraining:
         too few weights away from zero where most are. Where centers are trained that of
         `lib.compression.train_centers`.
     multiplier, init : optional
-        Of "compress", as of `Recipe`.
+        Of "compress", as of `Recipe`. With other cells in a "classifier" that trains: of the
+        convolutions, which are then compressed by "compress".
     """
 
     cells: str
@@ -114,13 +115,28 @@ class Retraining:
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown: choose from {', '.join(known)}.")
-        _ = self.recipe  # which checks what the cells take
+        _ = self.recipe, self.convolutions  # which check what the cells take
 
     @property
     def recipe(self):
         """The recipe of the same cells and bits without training."""
+        if self._priced_apart:
+            return Recipe(self.cells, self.linear_bits, self.linear_bits, corrected=True)
         bits, prices = (self.conv_bits, self.linear_bits), (self.multiplier, self.init)
         return Recipe(self.cells, *bits, not self.trains_centers, *prices)
+
+    @property
+    def convolutions(self):
+        """The recipe of convolutions that do not train."""
+        if self._priced_apart:
+            return Recipe("compress", multiplier=self.multiplier, init=self.init)
+        return self.recipe
+
+    @property
+    def _priced_apart(self):
+        """Whether the convolutions have a price, and the classifier bits."""
+        apart = self.multiplier is not None and not self.trains_centers
+        return apart and self.trained == "classifier" and self.conv_bits is None
 
     @property
     def trains_centers(self):
@@ -139,6 +155,8 @@ class Retraining:
         if self.trains_centers:
             return f"{self.recipe.method}, {every}centers trained"
         way = f"{every}trained through"
+        if self._priced_apart:
+            return f"compress, {way}"
         return way if self.cells == "entropy-constrained" else f"{self.cells}, {way}"
 
     @property

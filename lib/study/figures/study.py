@@ -236,7 +236,8 @@ def plot_claims(claims):
     with drawing():
         figure, axes = panels(2, 2, 0.5 + 0.27 * most)
         for axis, (claim, unit) in zip(axes, units.items(), strict=True):
-            rows = claims[claims["claim"] == claim].reset_index(drop=True)
+            judged = claims["claim"].isin([claim, f"{claim}, counted"])
+            rows = claims[judged].reset_index(drop=True)
             error = [rows["measured"] - rows["low"], rows["high"] - rows["measured"]]
             axis.errorbar(
                 rows["measured"], rows.index, xerr=np.maximum(error, 0), fmt="o", color="0.2"

@@ -61,6 +61,7 @@ METHODS = {
     "standard, no trellis": ("tab:olive", "8"),
     "compress, centers trained": ("0.1", "^"),
     "compress, all centers trained": ("0.1", "p"),
+    "compress, trained through": ("0.1", "v"),
     "k-means, trained through": (named("weight-distribution").color, "^"),
     "k-means, all trained through": (named("weight-distribution").color, "p"),
     "trained through": (named("random").color, "^"),

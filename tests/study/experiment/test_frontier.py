@@ -128,6 +128,18 @@ def test_retraining_leaves_the_convolutions_and_prunes_the_classifier(compressor
     assert len(np.unique(weight.detach().numpy())) < 200
 
 
+def test_a_classifier_trains_through_behind_convolutions_of_compress(compressor):
+    retraining = Retraining("entropy-constrained", None, 0.2, 1, "classifier", multiplier=1e-9)
+    model, _ = compressor.retrained(retraining)
+    plain, _ = compressor.compressed(Recipe("compress", multiplier=1e-9), "conv")
+    for layer in SCOPES["all"]:
+        ours, theirs = (m.get_submodule(LAYERS[layer]).weight for m in (model, plain))
+        assert torch.equal(ours, theirs) == layer.startswith("conv")
+    assert retraining.method == "compress, trained through" and retraining.prunes
+    with pytest.raises(ValueError, match="takes conv_bits and linear_bits"):
+        Retraining("entropy-constrained", None, 0.2, 1, "conv", multiplier=1e-9)
+
+
 @pytest.mark.parametrize("trained", ["classifier", "conv"])
 @pytest.mark.parametrize("cells", ["compress", "compensated"])
 def test_centers_of_calibrated_cells_train_and_labels_stay(compressor, cells, trained):

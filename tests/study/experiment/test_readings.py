@@ -164,14 +164,16 @@ def test_ours_may_be_above_one_baseline_and_below_another():
     ],
 )
 def test_every_verdict_is_said_with_its_rows(verdicts, said):
-    table = claimed(claim="C1", verdict=verdicts, measured=[16.0, -25.0])
+    table = claimed(claim="C1, counted", verdict=verdicts, measured=[16.0, -25.0])
     assert readings.claims(table) == (
-        f"In this run:\n\n- C1: {said}; -25.0 to 16.0 % of the operations saved"
+        f"In this run:\n\n- C1, counted: {said}; -25.0 to 16.0 % of the operations saved"
     )
 
 
 def test_claims_of_time_and_accuracy_have_their_units():
-    table = claimed(claim=["C1", "C1, timed", "C2"], verdict="partly", measured=[4.0, 3.0, 2.0])
+    table = claimed(
+        claim=["C1, counted", "C1, timed", "C2"], verdict="partly", measured=[4.0, 3.0, 2.0]
+    )
     text = readings.claims(table, 5)
     assert "4.0 % of the operations saved" in text
     assert "3.0 % of the time saved" in text
@@ -183,7 +185,12 @@ def claimed(**columns):
 
 
 def test_what_stands_on_one_seed_or_one_network_is_said():
-    table = claimed(claim=["C1", "C1"], scope=["conv", "all"], verdict=["partly", None], measured=1)
+    table = claimed(
+        claim=["C1, counted", "C1, counted"],
+        scope=["conv", "all"],
+        verdict=["partly", None],
+        measured=1,
+    )
     text = readings.claims(table, 1)
     assert "C2 stands on one seed" in text
     assert "C1 in `all` is that of one trained network" in text
