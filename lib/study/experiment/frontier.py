@@ -378,14 +378,14 @@ def _by_inputs(model, paths, recipe, batches):
     ----------
     model : torch.nn.Module
     paths : dict of str to str
-        From a layer's name to its path in the model.
+        From a layer's name to its path in the model; all of the convolutions or of the classifier.
     recipe : Recipe
         Of "compress" or "compensated" cells.
     batches : sequence of tensors
         Inputs of the model.
     """
     if recipe.cells == "compress":
-        options = {"multiplier": recipe.multiplier, "init": recipe.init}
+        options = {"multiplier": recipe.price(next(iter(paths))), "init": recipe.init}
         return compress(model, batches, layers=list(paths.values()), **options).model
     importance = compression.input_moments(model, list(paths.values()), batches)
     made = copy.deepcopy(model)

@@ -30,6 +30,9 @@ class Recipe:
         "compensated" and "compress", which always do.
     multiplier : float, optional
         The price, as of `lib.compress`; of "compress" alone.
+    linear_multiplier : float, optional
+        The price in the classifier, by default the same. Errors there cost less accuracy than their
+        share of the outputs says.
     init : str, optional
         What "compress" starts from, in place of its own start.
     """
@@ -39,16 +42,18 @@ class Recipe:
     linear_bits: float | None = None
     corrected: bool = False
     multiplier: float | None = None
+    linear_multiplier: float | None = None
     init: str | None = None
 
     def __post_init__(self):
         if self.cells not in CELLS:
             raise ValueError(f"cells={self.cells!r} is unknown: choose from {', '.join(CELLS)}.")
-        bits, prices = (self.conv_bits, self.linear_bits), (self.multiplier, self.init)
+        bits = self.conv_bits, self.linear_bits
+        priced = {self.multiplier, self.linear_multiplier, self.init} != {None}
         if self.cells == "compress":
             if self.multiplier is None or bits != (None, None) or self.corrected:
-                raise ValueError(f"{self}: compress takes a multiplier, and an init, alone.")
-        elif None in bits or prices != (None, None):
+                raise ValueError(f"{self}: compress takes multipliers, and an init, alone.")
+        elif None in bits or priced:
             raise ValueError(f"{self}: {self.cells} takes conv_bits and linear_bits.")
         elif self.cells == "compensated" and self.corrected:
             raise ValueError(f"{self}: compensated cells are always corrected.")
@@ -62,9 +67,14 @@ class Recipe:
     def file_key(self, scope):
         """Equal for recipes that make the same file of a scope."""
         if self.cells == "compress":
-            return scope, self.method, self.multiplier
+            return scope, self.method, *(self.price(layer) for layer in SCOPES[scope])
         kind = "k-means" if self.cells == "pruned" and scope == "conv" else self.cells
         return scope, kind, self.corrected, *(self.bits(layer) for layer in SCOPES[scope])
+
+    def price(self, layer):
+        """Price of a bit in a layer."""
+        apart = layer in LINEARS and self.linear_multiplier is not None
+        return self.linear_multiplier if apart else self.multiplier
 
     def bits(self, layer):
         """Bits a weight of a layer."""
@@ -94,9 +104,9 @@ class Retraining:
         Learning rate of SGD. 0.001 is better where no weight is zero (`08-retraining`), but moves
         too few weights away from zero where most are. Where centers are trained that of
         `lib.compression.train_centers`.
-    multiplier, init : optional
-        Of "compress", as of `Recipe`. With other cells in a "classifier" that trains: of the
-        convolutions, which are then compressed by "compress".
+    multiplier, linear_multiplier, init : optional
+        Of "compress", as of `Recipe`. With other cells in a "classifier" that trains, the first is
+        that of the convolutions, which are then compressed by "compress".
     """
 
     cells: str
@@ -106,6 +116,7 @@ class Retraining:
     trained: str
     rate: float = 0.01
     multiplier: float | None = None
+    linear_multiplier: float | None = None
     init: str | None = None
 
     def __post_init__(self):
@@ -122,7 +133,8 @@ class Retraining:
         """The recipe of the same cells and bits without training."""
         if self._priced_apart:
             return Recipe(self.cells, self.linear_bits, self.linear_bits, corrected=True)
-        bits, prices = (self.conv_bits, self.linear_bits), (self.multiplier, self.init)
+        bits = self.conv_bits, self.linear_bits
+        prices = self.multiplier, self.linear_multiplier, self.init
         return Recipe(self.cells, *bits, not self.trains_centers, *prices)
 
     @property

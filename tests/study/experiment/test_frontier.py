@@ -80,7 +80,11 @@ def test_one_price_of_a_bit_for_convolutions_and_classifier(compressor, narrow):
     assert row["method"] == "compress"
     found = compression.load(compressor.folder / row["file"], copy.deepcopy(narrow))
     assert torch.equal(found.classifier[1].weight, whole.classifier[1].weight)
-    dearer, _ = compressor.compressed(Recipe("compress", multiplier=1e-7, init="linear"), "all")
+    apart = Recipe("compress", multiplier=1e-9, linear_multiplier=1e-6)
+    assert recipe.file_key("conv") == apart.file_key("conv")
+    assert recipe.file_key("all") != apart.file_key("all")
+    dearer, _ = compressor.compressed(apart, "all")
+    assert torch.equal(dearer.features[0].weight, whole.features[0].weight)
     assert compressor.row(dearer, "all", "x", 1.0)["bytes"] < row["bytes"]
 
 
@@ -95,7 +99,7 @@ def test_one_price_of_a_bit_for_convolutions_and_classifier(compressor, narrow):
     ],
 )
 def test_a_recipe_takes_bits_or_a_price(fields):
-    message = "compress takes a multiplier|takes conv_bits and linear|are always corrected"
+    message = "compress takes multipliers|takes conv_bits and linear|are always corrected"
     with pytest.raises(ValueError, match=message):
         Recipe(**fields)
 
@@ -144,7 +148,8 @@ def test_a_classifier_trains_through_behind_convolutions_of_compress(compressor)
 @pytest.mark.parametrize("cells", ["compress", "compensated"])
 def test_centers_of_calibrated_cells_train_and_labels_stay(compressor, cells, trained):
     bits, price = ((None, None), 1e-9) if cells == "compress" else ((2, 2), None)
-    retraining = Retraining(cells, *bits, 1, trained, multiplier=price)
+    init = "linear" if cells == "compress" else None
+    retraining = Retraining(cells, *bits, 1, trained, multiplier=price, init=init)
     scope = retraining.scope
     plain, _ = compressor.compressed(retraining.recipe, scope)
     before = {layer: plain.get_submodule(LAYERS[layer]).weight.detach() for layer in SCOPES["all"]}
@@ -156,7 +161,7 @@ def test_centers_of_calibrated_cells_train_and_labels_stay(compressor, cells, tr
         assert torch.equal(plain.get_submodule(LAYERS[layer]).weight.detach(), before[layer])
     rows = [compressor.row(made, scope, "x", 1.0) for made in (plain, model)]
     assert rows[1]["bytes"] == pytest.approx(rows[0]["bytes"], rel=0.02)
-    assert retraining.method.startswith(f"{cells}, ") and not retraining.prunes
+    assert retraining.method.startswith(cells) and not retraining.prunes
 
 
 def test_whole_networks_train_on_pixels(compressor, narrow):
