@@ -20,8 +20,8 @@ class Recipe:
         "k-means" has 2 ** bits centers. So has "pruned", which also sets nine in ten weights of
         fc6 and fc7 to 0. "uniform" and "entropy-constrained" have as many centers as their labels'
         entropy allows. "compensated" has 2 ** bits centers, optimal for errors weighted by the
-        inputs, and labels by `lib.compression.compensate`. "compress" is `lib.compress`, at one
-        price of a bit for all layers.
+        inputs, and labels by `lib.compression.compensate`. "compress" is `lib.compress`, at a
+        price of a bit.
     conv_bits, linear_bits : float, optional
         Bits a weight of the convolutions and of the classifier. fc8, with 0.1 % of the weights,
         gets at least 4, but of "compensated". Not of "compress".
@@ -31,8 +31,7 @@ class Recipe:
     multiplier : float, optional
         The price, as of `lib.compress`; of "compress" alone.
     linear_multiplier : float, optional
-        The price in the classifier, by default the same. Errors there cost less accuracy than their
-        share of the outputs says.
+        The price in the classifier, by default the same.
     init : str, optional
         What "compress" starts from, in place of its own start.
     """
@@ -126,7 +125,7 @@ class Retraining:
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown: choose from {', '.join(known)}.")
-        _ = self.recipe, self.convolutions  # which check what the cells take
+        _ = self.recipe  # which checks what the cells take
 
     @property
     def recipe(self):
