@@ -66,4 +66,4 @@ def test_committed_records_are_of_committed_tables():
         record = paths.results_folder(experiment) / provenance.REDRAWN
         if record.exists():
             for name, digest in json.loads(record.read_text())["tables"].items():
-                assert files.sha256(record.with_name(name)) == digest
+                assert files.sha256(record.parent / name) == digest

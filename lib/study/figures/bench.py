@@ -79,29 +79,35 @@ def plot_ahead(bench):
 
 
 def plot_rows(bench):
-    """A codebook a row: times as fast as flash1dkmeans over the rows, by case.
+    """A codebook a row: times as fast as flash1dkmeans, a panel a kind of weights, a line a case.
 
     Filled beside its function with all in the loop, hollow beside the one after NumPy's sort.
     """
     rows = bench[_is_of_rows(bench)]
-    cases = rows["array"] + ", " + rows["n_clusters"].astype(str) + " centers"
-    seconds = rows.assign(case=cases).groupby(["case", "peer"], sort=False)["seconds"].median()
-    names = list(dict.fromkeys(cases))
+    parts = rows["array"].str.extract(r"(?P<kind>[^,]+), (\d+) rows of (\d+)(, weighted)?")
+    sizes = parts[1] + " × " + parts[2] + " at " + rows["n_clusters"].astype(str)
+    rows = rows.assign(kind=parts["kind"], case=sizes + parts[3].fillna(""))
+    seconds = rows.groupby(["kind", "case", "peer"], sort=False)["seconds"].median()
+    kinds, cases = (list(dict.fromkeys(rows[column])) for column in ("kind", "case"))
     with drawing():
-        figure, axis = plt.subplots(figsize=(width(), 0.9 + 0.2 * len(names)))
-        for peer in (OURS, OPTIMAL):
-            color, marker = PEERS[peer]
-            for beside, face in (("flash1dkmeans", color), (FLASH_SORTED, "white")):
-                ratios = [seconds[name, beside] / seconds[name, peer] for name in names]
-                places = range(len(names))
-                axis.plot(ratios, places, marker, color=color, markerfacecolor=face)
-        axis.axvline(1, color="0.6", linewidth=0.9)
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.set(xscale="log", xlabel="times as fast as flash1dkmeans over the rows")
-        ticks = [0.1, 0.2, 0.5, 1, 2, 5]
-        axis.set_xticks(ticks, ticks)
-        axis.minorticks_off()
+        figure, axes = panels(len(kinds), 2, 0.4 + 0.2 * len(cases), sharex=True, sharey=True)
+        for axis, kind in zip(axes, kinds, strict=True):
+            for peer in (OURS, OPTIMAL):
+                color, marker = PEERS[peer]
+                for beside, face in (("flash1dkmeans", color), (FLASH_SORTED, "white")):
+                    ratios = [
+                        seconds[kind, case, beside] / seconds[kind, case, peer] for case in cases
+                    ]
+                    axis.plot(ratios, range(len(cases)), marker, color=color, markerfacecolor=face)
+            axis.axvline(1, color="0.6", linewidth=0.9)
+            axis.set(xscale="log", title=kind)
+            ticks = [0.2, 0.5, 1, 2, 5]
+            axis.set_xticks(ticks, ticks)
+            axis.minorticks_off()
+        axes[0].set_yticks(range(len(cases)), cases)
+        axes[0].invert_yaxis()
+        label = "times as fast as flash1dkmeans over the rows"
+        figure.supxlabel(label, fontsize=font_size())
         _peer_legend(figure, rows[rows["peer"].isin([OURS, OPTIMAL])])
     return figure
 
