@@ -36,6 +36,11 @@ def pytest_configure(config):
         torch.set_num_threads(1)  # several workers share the cores
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest test, beside which the other worker runs the rest."""
+    items.sort(key=lambda item: not item.name.startswith("test_smoke_runs"))
+
+
 def pytest_report_header(config):
     """Say how to repeat the examples of the property tests."""
     return f"property tests: --hypothesis-seed={config.option.hypothesis_seed}"
