@@ -6,7 +6,7 @@ few states. The Viterbi algorithm finds the labels with the least error and bits
 lengths are fitted to their counts in turn. Neither side is calibrated, and both are entropies of
 one table a quantizer, without contexts.
 
-    PYTHONPATH=. .venv/bin/python docs/measure_trellis.py
+    .venv/bin/python docs/measure_trellis.py
 """
 
 import numpy as np
