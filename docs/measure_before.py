@@ -1,6 +1,8 @@
 """How many times as fast clustering is as it was in an earlier commit, both in turn.
 
-.venv/bin/python docs/measure_before.py [COMMIT]
+    .venv/bin/python docs/measure_before.py [COMMIT]
+
+It trains the study's network first, unless its cache has it.
 """
 
 import io
