@@ -131,7 +131,8 @@ class Retraining:
     def recipe(self):
         """The recipe of the same cells and bits without training."""
         if self._priced_apart:
-            return Recipe(self.cells, self.linear_bits, self.linear_bits, corrected=True)
+            bits = self.linear_bits, self.linear_bits  # of convolutions they are not read
+            return Recipe(self.cells, *bits, True, linear_multiplier=self.linear_multiplier)
         bits = self.conv_bits, self.linear_bits
         prices = self.multiplier, self.linear_multiplier, self.init
         return Recipe(self.cells, *bits, not self.trains_centers, *prices)

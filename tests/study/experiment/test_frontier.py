@@ -140,8 +140,9 @@ def test_a_classifier_trains_through_behind_convolutions_of_compress(compressor)
         ours, theirs = (m.get_submodule(LAYERS[layer]).weight for m in (model, plain))
         assert torch.equal(ours, theirs) == layer.startswith("conv")
     assert retraining.method == "compress, trained through" and retraining.prunes
-    with pytest.raises(ValueError, match="takes conv_bits and linear_bits"):
-        Retraining("entropy-constrained", None, 0.2, 1, "conv", multiplier=1e-9)
+    for trained, more in (("conv", {}), ("classifier", {"linear_multiplier": 1e-8})):
+        with pytest.raises(ValueError, match="takes conv_bits and linear_bits"):
+            Retraining("entropy-constrained", None, 0.2, 1, trained, multiplier=1e-9, **more)
 
 
 @pytest.mark.parametrize("trained", ["classifier", "conv"])
