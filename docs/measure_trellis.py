@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 
 from lib import Prepared
-from lib.compression import entropy_constrained_cells
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.network import CONVOLUTIONS
+from lib.study.experiment.standard import cells_at_error
 
 NEXT = np.array([[0, 2], [5, 7], [1, 3], [6, 4], [2, 0], [4, 6], [3, 1], [7, 5]])  # by parity
 STEPS = (0.25, 0.5, 1.0)  # in standard deviations of the weights
@@ -26,7 +26,7 @@ ROUNDS = 6
 @njit(cache=True)
 def value(label, second):
     """Reconstruction of a label in steps: even multiples, or odd ones and 0."""
-    return 2.0 * label - (np.sign(label) if second else 0)
+    return 2.0 * label - second * np.sign(label)
 
 
 @njit(cache=True)
@@ -74,18 +74,8 @@ def trellis(weights, price):
             share = (counts + 1e-3) / (counts.sum() + 1e-3 * len(counts))
             lengths[second] = -np.log2(share)
             bits += float(counts @ lengths[second])
-    made = np.where(where % 2, 2.0 * labels - np.sign(labels), 2.0 * labels)
+    made = value(labels, where % 2)
     return bits / len(weights), float(np.square(weights - made).sum())
-
-
-def cells_of_error(prepared, error):
-    """Entropy of the cells with this squared error, by bisection."""
-    low, high = -60.0, 20.0
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        cells = entropy_constrained_cells(prepared, 2.0**middle)
-        low, high = (low, middle) if cells.inertia > error else (middle, high)
-    return cells.entropy
 
 
 def main():
@@ -93,13 +83,13 @@ def main():
     weights = load_convolutions()
     for name, path in CONVOLUTIONS.items():
         tensor = weights[f"{path}.weight"]
-        flat, prepared = tensor.double().numpy().ravel(), Prepared(tensor)
+        flat, prepared = tensor.double().numpy().ravel(), {name: Prepared(tensor)}
         for relative in STEPS:
             step = relative * flat.std()
             best = (0.0, 0.0)
             for price in PRICES:
                 bits, error = trellis(flat / step, price)
-                theirs = cells_of_error(prepared, error * step**2)
+                theirs = cells_at_error(prepared, error * step**2)[name].entropy
                 best = max(best, (100 * (1 - bits / theirs), bits))
             print(f"{name}, {best[1]:.2f} bits: {best[0]:.1f} % less than cells of equal error")
 

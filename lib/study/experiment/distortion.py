@@ -31,7 +31,7 @@ class Remedies:
             raise ValueError(f"weightings={unknown}: choose from {', '.join(WEIGHTINGS)}.")
         self.compressor, self.prepared = compressor, {"none": compressor.prepared}
         if "inputs" in weightings:
-            self.prepared["inputs"] = prepared_by_inputs(compressor)
+            self.prepared["inputs"] = prepared_by_inputs(compressor.network, compressor.batches)
         if "fisher" in weightings:
             self.prepared["fisher"] = prepared_by_fisher(compressor)
         self.weightings, self.scopes = weightings, scopes

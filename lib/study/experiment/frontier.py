@@ -32,6 +32,7 @@ from .network import (
     prepare,
 )
 from .progress import progress
+from .rates import prepared_by_inputs, with_optimal_centers
 from .recipes import CALIBRATED
 from .words import lost
 
@@ -197,9 +198,9 @@ class Compressor:
             return model, time.perf_counter() - start
         if retraining.trained == "classifier":
             model, _ = self.compressed(retraining.convolutions, "conv")
-            model = copy.deepcopy(model)
         else:
-            model = copy.deepcopy(self.network)
+            model = self.network
+        model = copy.deepcopy(model)
         trained, *data = self._to_train(model, retraining)
         cells_of = self._followed(retraining, trained, model)
         compression.train_through(trained, cells_of, *data, **self._training(retraining))
@@ -387,13 +388,9 @@ def _by_inputs(model, paths, recipe, batches):
     if recipe.cells == "compress":
         options = {"multiplier": recipe.price(next(iter(paths))), "init": recipe.init}
         return compress(model, batches, layers=list(paths.values()), **options).model
-    importance = compression.input_moments(model, list(paths.values()), batches)
-    made = copy.deepcopy(model)
-    for name, path in paths.items():
-        prepared = Prepared(model.get_submodule(path).weight, importance[path])
-        centers = prepared.cluster(2 ** recipe.bits(name), init="optimal", labels=False).centers
-        cells = cells_of_centers(prepared, centers)
-        compression.install_cells(made, path, prepared, cells)
+    numbers = {name: 2 ** recipe.bits(name) for name in paths}
+    prepared = prepared_by_inputs(model, batches, paths)
+    made = with_optimal_centers(model, prepared, numbers, paths)
     compression.compensate(made, model, batches)
     return compression.correct(made, model, batches)
 

@@ -181,13 +181,16 @@ class Allocator:
         return offer.sizes[index], offer.distortions[index]
 
 
-def with_optimal_centers(network, prepared, numbers):
-    """A copy of a network with these numbers of optimal centers in the layers that are named."""
+def with_optimal_centers(network, prepared, numbers, paths=LAYERS):
+    """A copy of a network with these numbers of optimal centers in the layers that are named.
+
+    `paths` are those of the layers in the network.
+    """
     model = copy.deepcopy(network)
     for name, k in numbers.items():
         centers = prepared[name].cluster(k, init="optimal", labels=False).centers
         cells = cells_of_centers(prepared[name], centers)
-        compression.install_cells(model, LAYERS[name], prepared[name], cells)
+        compression.install_cells(model, paths[name], prepared[name], cells)
     return model
 
 
@@ -197,17 +200,17 @@ def prepared_by_fisher(compressor):
     information = compression.fisher(
         network, paths, compressor.batches, progress=lambda batches: progress(batches, "Fisher")
     )
-    return _prepared_with(network, information)
+    return _prepared_with(network, information, LAYERS)
 
 
-def prepared_by_inputs(compressor):
-    """Each layer's weights prepared with the mean squares of their inputs."""
-    network, paths = compressor.network, list(LAYERS.values())
-    return _prepared_with(network, compression.input_moments(network, paths, compressor.batches))
+def prepared_by_inputs(network, batches, paths=LAYERS):
+    """The weights of a network's layers prepared with the mean squares of their inputs."""
+    importance = compression.input_moments(network, list(paths.values()), batches)
+    return _prepared_with(network, importance, paths)
 
 
-def _prepared_with(network, importance):
+def _prepared_with(network, importance, paths):
     return {
         name: Prepared(network.get_submodule(path).weight, importance[path])
-        for name, path in LAYERS.items()
+        for name, path in paths.items()
     }

@@ -144,18 +144,34 @@ def bytes_at_error(compressor, scope, error):
     """
     weights = weights_of(compressor.network, scope)
     squares = sum(float(w.double().square().sum()) for w in weights.values())
+    prepared = {name: compressor.prepared[name] for name in weights}
+    model = copy.deepcopy(compressor.network)
+    for name, cells in cells_at_error(prepared, error * squares).items():
+        compression.install_cells(model, LAYERS[name], prepared[name], cells)
+    return compressor.saved(model, scope)[1]
+
+
+def cells_at_error(prepared, error):
+    """Entropy-constrained cells of several weights, at the price of a bit with this squared error.
+
+    Parameters
+    ----------
+    prepared : dict of str to Prepared
+    error : float
+        Of all of them together.
+
+    Returns
+    -------
+    dict of str to Cells
+    """
     low, high = -60.0, 20.0
     while True:
-        price = 2.0 ** ((low + high) / 2)
+        middle = (low + high) / 2
         cells = {
-            name: compression.entropy_constrained_cells(compressor.prepared[name], price)
-            for name in weights
+            name: compression.entropy_constrained_cells(each, 2.0**middle)
+            for name, each in prepared.items()
         }
-        found = sum(float(each.inertia) for each in cells.values()) / squares
+        found = sum(float(each.inertia) for each in cells.values())
         if abs(found / error - 1) < TOLERANCE or high - low < 1e-3:
-            break
-        low, high = (low, (low + high) / 2) if found > error else ((low + high) / 2, high)
-    model = copy.deepcopy(compressor.network)
-    for name, each in cells.items():
-        compression.install_cells(model, LAYERS[name], compressor.prepared[name], each)
-    return compressor.saved(model, scope)[1]
+            return cells
+        low, high = (low, middle) if found > error else (middle, high)

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ..tables.raced import growing, is_growing, is_of_rows, of_rows
 from .style import PEERS, drawing, font_size, legend, panels, width
 
 
@@ -12,7 +13,7 @@ def plot_bench(bench):
 
     Hollow where a peer got fewer weights than there are.
     """
-    rows = bench[~_is_growth(bench) & ~_is_of_rows(bench)]
+    rows = bench[~is_growing(bench) & ~is_of_rows(bench)]
     arrays = list(dict.fromkeys(rows["array"]))
     with drawing():
         figure, axes = panels(len(arrays), 4, 2.7, sharey=True)
@@ -32,7 +33,7 @@ def plot_bench(bench):
 
 def plot_growth(bench):
     """Seconds of every peer by number of weights, at 16 centers or the number next to it."""
-    rows = bench[_is_growth(bench) & (bench["n_weights"] == bench["n_array"])]
+    rows = growing(bench)
     counts = sorted(set(rows["n_clusters"]), key=lambda count: abs(count - 16))
     rows = rows[rows["n_clusters"] == counts[0]]
     with drawing():
@@ -57,7 +58,7 @@ def plot_ahead(bench):
     peer is fastest on all of the same weights, and the optimal centers beside exact peers alone.
     Below 1 a peer is faster. Empty where no peer can have all weights within the limits.
     """
-    rows = bench[_is_growth(bench) & (bench["n_weights"] == bench["n_array"])]
+    rows = growing(bench)
     seconds = rows.groupby(["peer", "n_clusters", "n_weights"])["seconds"].median()
     peers = [name for name in seconds.index.unique("peer") if name not in (OURS, OPTIMAL, "copy")]
     exact = [name for name in peers if name in EXACT]
@@ -83,10 +84,9 @@ def plot_rows(bench):
 
     Filled beside its function with all in the loop, hollow beside the one after NumPy's sort.
     """
-    rows = bench[_is_of_rows(bench)]
-    parts = rows["array"].str.extract(r"(?P<kind>[^,]+), (\d+) rows of (\d+)(, weighted)?")
-    sizes = parts[1] + " × " + parts[2] + " at " + rows["n_clusters"].astype(str)
-    rows = rows.assign(kind=parts["kind"], case=sizes + parts[3].fillna(""))
+    rows = of_rows(bench)
+    cases = rows["shape"] + " at " + rows["n_clusters"].astype(str)
+    rows = rows.assign(case=cases + rows["weighted"].map({False: "", True: ", weighted"}))
     seconds = rows.groupby(["kind", "case", "peer"], sort=False)["seconds"].median()
     kinds, cases = (list(dict.fromkeys(rows[column])) for column in ("kind", "case"))
     with drawing():
@@ -114,20 +114,12 @@ def plot_rows(bench):
 
 def has_several_centers(bench):
     """Whether the growing arrays were raced at more than one number of centers."""
-    return bench.loc[_is_growth(bench), "n_clusters"].nunique() > 1
+    return bench.loc[is_growing(bench), "n_clusters"].nunique() > 1
 
 
 def has_rows(bench):
     """Whether matrices were raced, each of whose rows gets a codebook of its own."""
-    return bool(_is_of_rows(bench).any())
-
-
-def _is_growth(bench):
-    return bench["array"].str.endswith("growth")
-
-
-def _is_of_rows(bench):
-    return bench["array"].str.contains(" rows of ")
+    return bool(is_of_rows(bench).any())
 
 
 def _tiles(axis, ratios):

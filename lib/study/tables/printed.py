@@ -3,6 +3,7 @@
 import pandas as pd
 
 from ...initialization import INITIALIZATIONS, named
+from .raced import is_growing
 
 
 def whole(frame):
@@ -34,7 +35,7 @@ def retraining(frame):
 def bench(frame):
     """Median seconds of whole arrays, by number of centers; columns are peers."""
     rows = frame[frame["n_weights"] == frame["n_array"]]
-    rows = rows[~rows["array"].str.endswith("growth")]
+    rows = rows[~is_growing(rows)]
     return _pivot(rows, ["array", "n_clusters"], "peer", "seconds", "median")
 
 

@@ -1,4 +1,4 @@
-"""A narrow network and few images, where neither the width nor the number matters."""
+"""A narrow network, a tiny one, and a clock, where width, number and time do not matter."""
 
 import copy
 
@@ -6,8 +6,39 @@ import pytest
 import torch
 from torch import nn
 
+from lib.study.experiment import timing
 from lib.study.experiment.data import load_images
 from lib.study.experiment.network import CONVOLUTIONS, LINEARS, alexnet
+from lib.study.experiment.textbook import TextbookCells
+
+
+@pytest.fixture
+def clocked(monkeypatch):
+    """Textbook cells on a clock that their passes alone move: 1 to assign, 0.5 to try splits."""
+    passed = [0.0]
+
+    class Clocked(TextbookCells):
+        def assign(self, centers):
+            passed[0] += 1
+            return super().assign(centers)
+
+        def lower_parts(self, means):
+            passed[0] += 0.5
+            return super().lower_parts(means)
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: passed[0])
+    return Clocked
+
+
+@pytest.fixture
+def three_weights():
+    """A network whose layers all have the same three weights."""
+
+    class Layers:
+        def get_submodule(self, path):
+            return nn.Linear(3, 1)
+
+    return Layers()
 
 
 @pytest.fixture(scope="session")

@@ -74,33 +74,13 @@ def test_all_starts_share_the_seconds_of_a_pass(layer, monkeypatch):
         assert row["seconds"] == row["n_iter"] + 1 + row["splits_tried"] / 2
 
 
-def test_seconds_of_a_pass_are_a_mean(layer, monkeypatch):
-    """On a clock that an assignment moves by 1 and a pass that tries splits by 0.25."""
-    passed = [0.0]
-
-    class Clocked(TextbookCells):
-        def assign(self, centers):
-            passed[0] += 1
-            return super().assign(centers)
-
-        def lower_parts(self, means):
-            passed[0] += 0.25
-            return super().lower_parts(means)
-
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: passed[0])
-    found = passes.pass_seconds(Clocked(layer.values), layer.start(GRID[0]))
-    assert found == (1, 0.25)
+def test_seconds_of_a_pass_are_a_mean(layer, clocked):
+    found = passes.pass_seconds(clocked(layer.values), layer.start(GRID[0]))
+    assert found == (1, 0.5)
 
 
-def test_convolutions_are_counted_once(monkeypatch):
+def test_convolutions_are_counted_once(monkeypatch, three_weights):
     monkeypatch.setattr(passes, "_rows", lambda layer, grid, repeats: [layer.name])
-    networks = dict.fromkeys(("a", "b"), Layers())
+    networks = dict.fromkeys(("a", "b"), three_weights)
     found = passes.pass_rows(networks, ["conv1", "fc8"], GRID, 1)
     assert found == ["conv1", "fc8", "b/fc8"]
-
-
-class Layers:
-    """A network whose layers all have the same three weights."""
-
-    def get_submodule(self, path):
-        return torch.nn.Linear(3, 1)

@@ -62,7 +62,7 @@ def test_unknown_criteria_and_weightings_are_named(compressor):
 
 
 def test_weighting_by_inputs_keeps_the_weights_and_counts_them_differently(compressor):
-    prepared = prepared_by_inputs(compressor)["conv1"]
+    prepared = prepared_by_inputs(compressor.network, compressor.batches)["conv1"]
     plain = compressor.prepared["conv1"]
     assert prepared.weights is plain.weights
     weighted, usual = (p.cluster(8, init="optimal") for p in (prepared, plain))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.study.experiment import speed, timing
+from lib.study.experiment import speed
 from lib.study.experiment.data import load_convolutions
 from lib.study.experiment.evaluation import Setting, settings
 from lib.study.tables import TABLES
@@ -90,21 +90,8 @@ def test_path_that_never_comes_near_the_optimum_is_censored():
     assert near["inertia"] == whole["inertia"] > 2 * layer.best_inertia(2)
 
 
-def test_extrapolated_seconds_are_those_of_the_whole_run(layer, monkeypatch):
-    """On a clock that passes over the weights alone move."""
-    passed = [0.0]
-
-    class Clocked(speed.TextbookCells):
-        def assign(self, centers):
-            passed[0] += 1
-            return super().assign(centers)
-
-        def lower_parts(self, means):
-            passed[0] += 0.5
-            return super().lower_parts(means)
-
-    monkeypatch.setattr(speed, "TextbookCells", Clocked)
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: passed[0])
+def test_extrapolated_seconds_are_those_of_the_whole_run(layer, monkeypatch, clocked):
+    monkeypatch.setattr(speed, "TextbookCells", clocked)
     grid = settings(["linear", "weight-distribution", "optimal"], [2], [None])
     extrapolated = speed.textbook_rows(layer, grid)[::2]
     for guess, whole in zip(extrapolated, speed.direct_textbook_rows(layer, grid), strict=True):
@@ -137,7 +124,7 @@ def test_scikit_learn_run_that_hits_its_cap_is_censored(layer):
     assert (row["n_iter"], row["converged"]) == (2, False)
 
 
-def test_every_engine_runs_its_grid(monkeypatch):
+def test_every_engine_runs_its_grid(monkeypatch, three_weights):
     """With engines that name themselves; layers of three weights."""
     for engine in ("textbook", "sorted", "scikit_learn", "direct_textbook"):
         monkeypatch.setattr(
@@ -155,7 +142,7 @@ def test_every_engine_runs_its_grid(monkeypatch):
         textbook=[claimed, other],
         scikit_learn=[other],
     )
-    rows = speed.speed_rows(Layers(), ["conv1", "fc8"], grids, repeats=3, direct=True)
+    rows = speed.speed_rows(three_weights, ["conv1", "fc8"], grids, repeats=3, direct=True)
     assert rows == [
         ("sorted", "conv1", "linear", 3),
         ("sorted", "conv1", "random", 1),
@@ -166,14 +153,7 @@ def test_every_engine_runs_its_grid(monkeypatch):
         ("sorted", "fc8", "linear", 3),
         ("sorted", "fc8", "random", 1),
     ]
-    assert speed.speed_rows(Layers(), ["conv1"], grids, repeats=3) == rows[:5]
-
-
-class Layers:
-    """A network whose layers all have the same three weights."""
-
-    def get_submodule(self, path):
-        return torch.nn.Linear(3, 1)
+    assert speed.speed_rows(three_weights, ["conv1"], grids, repeats=3) == rows[:5]
 
 
 def test_seconds_of_the_textbook_are_summed_over_the_convolutions():

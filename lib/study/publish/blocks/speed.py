@@ -4,6 +4,7 @@ import math
 
 from ... import tables
 from ...experiment.peers import COPY, FLASH, FLASH_SORTED, OPTIMAL, OURS
+from ...tables.raced import growing, of_rows
 
 BOTH = (False, True)  # without sample weights, and with them
 
@@ -60,8 +61,7 @@ def rows_block():
             for flash in (FLASH, FLASH_SORTED)
         )
         cells = [f"{one} ({other})" for one, other in zip(beside, after_sort, strict=True)]
-        rows, columns = shape.split(" rows of ")
-        lines.append([f"{rows} × {columns}", str(k), *cells])
+        lines.append([shape, str(k), *cells])
     heads = ["Rows", "Centers", "Ours", "Ours, weighted", "Ours, optimal", "Optimal, weighted"]
     inertia = _of_rows(bench, "relative_inertia")
     more = 100 * (inertia[OURS] / inertia[FLASH] - 1)
@@ -75,11 +75,8 @@ def rows_block():
 
 def _of_rows(bench, column):
     """Medians by shape, number of centers, kind and weighting; a column for each peer."""
-    rows = bench[bench["array"].str.contains(" rows of ")]
-    parts = rows["array"].str.extract(r"(?P<kind>[^,]+), (?P<shape>[^,]+)(?P<weighted>, weighted)?")
-    rows = rows.assign(**parts).assign(weighted=parts["weighted"].notna())
     keys = ["shape", "n_clusters", "kind", "weighted"]
-    return rows.pivot_table(column, keys, "peer", "median", sort=False)
+    return of_rows(bench).pivot_table(column, keys, "peer", "median", sort=False)
 
 
 def _of_kinds(seconds, peer, weighted, flash):
@@ -118,8 +115,7 @@ def _row_targets(bench):
 
 def _size_targets(bench):
     """The same of arrays by their number of weights."""
-    rows = bench[bench["array"].str.endswith("growth") & (bench["n_weights"] == bench["n_array"])]
-    seconds = rows.pivot_table("seconds", ["n_weights", "n_clusters"], "peer", "median")
+    seconds = growing(bench).pivot_table("seconds", ["n_weights", "n_clusters"], "peer", "median")
     n, k = (seconds.index.get_level_values(name) for name in seconds.index.names)
     others = [name for name in seconds if name not in (OURS, OPTIMAL, COPY)]
 
