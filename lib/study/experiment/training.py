@@ -210,7 +210,9 @@ def train_classifier(classifier, config):
     held_out = cached_features("held-out", config.n_held_out)
     initialize(classifier, config)
     classifier.to(device()).train().requires_grad_(True)
-    optimizer = torch.optim.SGD(classifier.parameters(), config.peak_rate, momentum=config.momentum)
+    optimizer = torch.optim.SGD(
+        classifier.parameters(), config.peak_rate, momentum=config.momentum, fused=True
+    )
     forgetful = [module.weight for name, module in named_linears(classifier) if name != "fc8"]
     steps = config.epochs * -(-len(features) // config.batch_size)
     order = torch.Generator().manual_seed(config.seed)

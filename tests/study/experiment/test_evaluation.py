@@ -159,14 +159,26 @@ def test_shared_weights_are_those_of_cluster(network, revise):
     assert torch.equal(shared, expected.centers.float()[expected.labels.int()])
 
 
-def test_features_are_those_of_torchvisions_network(network, evaluation):
+@pytest.mark.parametrize(
+    ("precision", "vectors", "tolerance"),
+    [
+        (torch.float32, "AVX2", 1e-5),
+        (torch.float32, "AVX512", 1e-5),
+        (torch.bfloat16, "AVX512", 1e-2),
+    ],
+)
+def test_features_are_those_of_torchvisions_network(
+    network, evaluation, monkeypatch, precision, vectors, tolerance
+):
+    monkeypatch.setattr("lib.study.experiment.network.precision", lambda: precision)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: vectors)
     pixels = evaluation.images.pixels
     with torch.inference_mode():
         expected = network.avgpool(network.features(prepare(pixels))).flatten(1)
     features = extract_features(network.features, pixels)
     assert features.dtype == torch.float32
     assert features.shape == (N_IMAGES, 9216)
-    assert (features - expected).norm() <= 1e-3 * expected.norm()
+    assert (features - expected).norm() <= tolerance * expected.norm()
 
 
 def test_prepared_images_are_resized_and_normalized():
