@@ -14,6 +14,7 @@ from ... import compression
 from ...clustering import Prepared
 from ...compression.compressing import compress
 from ...compression.entropy import cells_of_centers, multiplier_for_bits
+from ...evaluation import paired_interval
 from ...files import write_atomically
 from ...shared import plain_weights
 from ..paths import results_folder
@@ -33,7 +34,7 @@ from .network import (
 )
 from .progress import progress
 from .rates import prepared_by_inputs, with_optimal_centers
-from .recipes import CALIBRATED
+from .recipes import CALIBRATED, LOSSES
 from .words import lost
 
 BATCH = 100
@@ -139,7 +140,7 @@ class Compressor:
         self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
         self.n_weights = {name: weight.numel() for name, weight in weights.items()}
         self._features, self._made = {}, {}
-        self.float_right = {split: self.right(network, split) for split in JUDGED}
+        self.float_correct = {split: self.correct(network, split) for split in JUDGED}
 
     def compressed(self, recipe, scope):
         """The network with the layers of a scope shared, and the seconds it took."""
@@ -309,26 +310,30 @@ class Compressor:
             "bytes": size,
             "ratio": 4 * n_weights / size,
             "bits_per_weight": 8 * size / n_weights,
-        } | self.judged(model)
+        } | (self.judged(model) | self.intervals(model))
 
     def judged(self, model, splits=JUDGED):
         """Columns of accuracy: top-1 in percent on test images, points lost on both splits."""
         columns = {}
         for split in splits:
-            n, right = len(self.images[split]), self.right(model, split)
-            lost = 100 * (self.float_right[split] - right) / n
+            correct = self.correct(model, split)
+            lost, *_ = paired_interval(self.float_correct[split], correct)
             if split == "test":
-                columns |= top1_columns(right, n) | {"top1_drop": lost}
+                columns |= top1_columns(int(correct.sum()), len(correct)) | {"top1_drop": lost}
             else:
                 columns["held_out_drop"] = lost
         return columns
 
+    def intervals(self, model):
+        """Ends of the 95 % intervals of the points lost on both splits, paired by image."""
+        columns = {}
+        for split, (_, *ends) in LOSSES.items():
+            _, *interval = paired_interval(self.float_correct[split], self.correct(model, split))
+            columns |= dict(zip(ends, interval, strict=True))
+        return columns
+
     def _n_weights_of(self, scope):
         return sum(self.n_weights[layer] for layer in SCOPES[scope])
-
-    def right(self, network, split):
-        """Number of a split's images that a network classifies correctly."""
-        return int(self.correct(network, split).sum())
 
     def correct(self, network, split="test"):
         """Whether each image of a split is classified correctly; bool array."""

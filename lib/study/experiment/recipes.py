@@ -2,11 +2,18 @@
 
 import dataclasses
 
+import pandas as pd
+
 from ..tables import TABLES
 from .network import LINEARS, SCOPES
 
 CELLS = ("k-means", "pruned", "uniform", "entropy-constrained", "compensated", "compress")
 CALIBRATED = ("compensated", "compress")  # whose classifier sees features of all training images
+# On each split the points lost and the ends of their interval, as columns of a file's row.
+LOSSES = {
+    "test": ("top1_drop", "drop_low", "drop_high"),
+    "held-out": ("held_out_drop", "held_out_low", "held_out_high"),
+}
 MOST_LOST = 0.5  # points of held-out top-1 that a chosen file may lose
 
 
@@ -201,6 +208,22 @@ def choose(rows):
     smallest = good.sort_values("bytes").groupby(["scope", "retrained"]).head(1)
     judged = files.assign(chosen=files.index.isin(smallest.index))
     return judged[list(TABLES["chosen"].columns)]
+
+
+def losses(rows):
+    """The table `losses`: what each file loses on each split of the images.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Rows of files as `Compressor.row` gives them, and of float networks trained further.
+    """
+    rows = rows[rows["method"] != "float"]
+    kind, found = ["scope", "method", "retrained", "file"], ["lost", "low", "high"]
+    return pd.concat(
+        rows[[*kind, *columns]].set_axis([*kind, *found], axis=1).assign(split=split)
+        for split, columns in LOSSES.items()
+    )
 
 
 def headline(frontier, chosen, scope):

@@ -6,6 +6,7 @@ import pytest
 
 from lib.study import tables
 from lib.study.experiment import readings
+from lib.study.experiment.recipes import losses
 from lib.study.experiment.words import beside, bits_of, listed, lost, span
 
 OURS = "weight-distribution"
@@ -242,14 +243,20 @@ def test_the_chosen_file_of_each_kind_or_none():
             "retrained": [False, False, True],
             "file": ["a", "b", "c"],
             "ratio": [8.0, 50.0, 100.0],
+            "method": "k-means",
             "top1_drop": [0.5, 3.0, -0.1],
+            "drop_low": [0.2, 2.0, -0.4],
+            "drop_high": [0.8, 4.0, 0.2],
+            "held_out_drop": 9.0,
+            "held_out_low": 8.0,
+            "held_out_high": 10.0,
         }
     )
     chosen = table[["scope", "retrained", "file"]].assign(chosen=[True, False, True])
-    text = readings.frontier(table, chosen)
-    assert "- `conv` without training: 8.0 times smaller, 0.50 points lost on test images" in text
+    text = readings.frontier(table.assign(low=88.0, high=89.0), chosen, losses(table))
+    assert "- `conv` without training: 8.0 times smaller, loses 0.50 [0.20, 0.80]\n" in text
     assert "- `all` without training: none" in text
-    assert "- `all` with training: 100.0 times smaller, 0.10 points gained on test images" in text
+    assert text.endswith("- `all` with training: 100.0 times smaller, loses -0.10 [-0.40, 0.20]")
 
 
 def test_bytes_of_the_classifier_are_the_rest():

@@ -17,10 +17,11 @@ INSTALLED = pytest.mark.skipif(not standard.PYTHON.exists(), reason="`make stand
 
 
 def row(scope, method, size, held_out_drop, **more):
-    accuracy = {"top1": 80.0, "low": 79.0, "high": 81.0, "top1_drop": 0.4}
+    accuracy = {"top1": 80.0, "low": 79.0, "high": 81.0}
+    accuracy |= {"top1_drop": 0.4, "drop_low": 0.1, "drop_high": 0.7}
     sizes = {"bytes": size, "ratio": 1000 / size, "bits_per_weight": 32 * size / 1000}
     kind = {"retrained": False, "pruned": False, "seconds": 1.0, "file": f"{method} {size}"}
-    other = {"held_out_drop": held_out_drop}
+    other = {"held_out_drop": held_out_drop, "held_out_low": 0.0, "held_out_high": 0.9}
     return {"scope": scope, "method": method} | sizes | accuracy | kind | other | more
 
 
