@@ -85,7 +85,7 @@ def correct(
     biases: dict[str, torch.Tensor] = {}
     scales: dict[str, torch.Tensor] = {}
     with beside.stops() as found:
-        for name, ours, theirs in progress(found):
+        for name, ours, _, theirs in progress(found):
             outputs = [walk.call.output() for walk in ours]
             if name in beside.uses and name not in beside.several:
                 outputs = _corrected(beside, name, outputs, theirs, biases, scales)
@@ -367,7 +367,7 @@ def compensate(
     embeddings = [name for name, use in beside.uses.items() if use.call.is_embedding]
     moments, chosen = _moments_of_several(beside), {}
     with beside.stops() as found:
-        for name, ours, _ in progress(found):
+        for name, ours, *_ in progress(found):
             if ours and name not in chosen and name not in embeddings:
                 known = moments[name] if name in moments else sum(map(_moments_at, ours))
                 chosen[name] = _compensated(beside, name, known, damping)

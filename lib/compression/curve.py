@@ -5,7 +5,8 @@ What these errors do to the model's outputs grows faster than they do (`Use.loss
 make up for each other changes with the price. So the price is looked up: on the lower convex hull
 of the losses over the bits, it is the one at which the last bit saved cost what the model pays for
 one, the equal slopes of Shoham and Gersho (1988). Where errors leap before they have saved their
-worth, as when a layer is about to be emptied, a layer stays on this side of the leap.
+worth, as when a layer is about to be emptied, a layer stays on this side of the leap. A leap takes
+a few hundredths of an octave, so that the bytes on its way can be had by who asks for them.
 """
 
 import math
@@ -14,6 +15,8 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+
+LEAP = 0.01  # octaves of the multiplier on either side
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +72,11 @@ class Curve:
         middles = [(a + b) / 2 for a, b in pairwise([worth[0] - 2, *worth, worth[-1] + 2])]
         places, own = [], []
         for n, i in enumerate(hull):
-            before = [worth[n - 1]] if n > 0 and leaps[n - 1] else []
-            after = [worth[n]] if n < len(worth) and leaps[n] else []
+            before = [worth[n - 1] + LEAP] if n > 0 and leaps[n - 1] else []
+            after = [worth[n] - LEAP] if n < len(worth) and leaps[n] else []
             places += [*before, *([] if before and after else [middles[n]]), *after]
             own += [prices[i]] * (len(places) - len(own))
+        places = np.maximum.accumulate(places)
         return places, np.subtract(places, own)
 
 

@@ -13,14 +13,14 @@ from .contexts import MOST_SYMBOLS, best_contexts, rows_and_columns, tap_of
 from .correction import least_squares
 from .curve import Curve
 from .layout import from_matrix, inputs_of, to_matrix
-from .rate_aware import Factor, coded_bytes, factor, fit
+from .rate_aware import Factor, Start, coded_bytes, factor, fit
 
 MOST_COLUMNS = 16_384  # whose moments are held at once, 1 GB; layers of more are cut into blocks
 TRIED_ROWS = 64  # that tell whether a layer's channels get factors before they are clustered
 BITS_OF_FACTOR = 16
 DAMPING, UNSEEN = 0.01, 0.1  # of moments: in any case, and times columns over inputs
 SLOPES = 2.0**-4, 2.0**4  # of channels; beyond, nothing is left of one to correct
-OCTAVES = (-20, -16, -12, *range(-9, 12))  # of prices that a layer is looked at with
+OCTAVES = (-20, -16, -12, *range(-9, 15))  # of prices that a layer is looked at with
 
 
 @dataclass(eq=False)
@@ -44,6 +44,8 @@ class Compressed:
         Times that labels were chosen.
     by_channel : bool
         Whether channels were divided by factors before they were clustered.
+    start : Start
+        What the labels were found from.
     n_bytes : int
         In a file.
     """
@@ -55,6 +57,7 @@ class Compressed:
     loss: float
     n_choices: int
     by_channel: bool
+    start: Start
     bias: torch.Tensor | None = None
     shift: torch.Tensor | None = None
     n_bytes: int = 0
@@ -72,7 +75,9 @@ def compress_layer(
     calls: Sequence[Call],
     multiplier: float,
     *,
+    exact: Sequence[Call | None] = (),
     by_channel: bool | None = None,
+    start: Start | None = None,
     init: str | None = None,
     seed: int = 0,
 ) -> Compressed:
@@ -87,10 +92,12 @@ def compress_layer(
     multiplier : float
         What a bit costs, in units of the model's outputs squared where errors have random signs:
         a `Curve.price`.
+    exact : sequence of (Call or None), optional
+        The float model's, of the same batches: weights make up for what layers before lost.
     by_channel : bool, optional
         Whether channels are divided by factors before they are clustered; by default where it pays.
-    init : str, optional
-        What the codebook starts from, as of `rate_aware.first_codebook`.
+    start, init : optional
+        What the labels are found from, as of `rate_aware.fit`.
     seed : int, default 0
         Of the inputs drawn.
 
@@ -101,6 +108,8 @@ def compress_layer(
     matrix = to_matrix(weight.detach().float().cpu(), use.call)
     pieces = n_pieces(matrix.shape[-1])
     factors, importance = _factors(use, matrix, calls, pieces, seed)
+    if use.moments is None and factors.unit is not None and pieces == 1 and None not in exact:
+        matrix = _making_up(matrix, calls, exact, factors, seed)
     scale = _scale(use, matrix) if takes_scale(use) else None
     if by_channel is None and scale is not None:
         by_channel = _pays(use, matrix, scale, factors, importance, multiplier, pieces)
@@ -109,7 +118,7 @@ def compress_layer(
     if scale is not None:
         matrix, importance = matrix / scale[..., None], importance * scale.square()
     parts, weighed = _cut(matrix, pieces), _repeat(importance, pieces)
-    found = fit(parts, factors, weighed, multiplier, init=init, seed=seed)
+    found = fit(parts, factors, weighed, multiplier, start=start, init=init, seed=seed)
     labels = _joined(found.labels, pieces)
     return Compressed(
         labels=from_matrix(labels, weight.shape, use.call),
@@ -119,6 +128,7 @@ def compress_layer(
         loss=use.loss(found.distortion),
         n_choices=len(found.history),
         by_channel=scale is not None,
+        start=found.start,
     )
 
 
@@ -143,10 +153,11 @@ def rate_curve(use: Use, weight: torch.Tensor, calls: Sequence[Call], *, seed: i
     # Squared error of the outputs where all weights are zero: about the price of no bits.
     mass = weighed[:, :, None].double() * factors.curvature[:, None].double()
     largest = float((tried.double().square() * mass).mean()) or 1.0
-    prices, sizes, distortions = [], [], []
+    prices, sizes, distortions, near = [], [], [], 0.0
     for octave in OCTAVES:
         price = largest * 2.0**octave
-        found = fit(tried, factors, weighed, price, share=share, seed=seed, max_iter=3)
+        found = fit(tried, factors, weighed, price, share=share, near=near, seed=seed, max_iter=3)
+        near = found.start.octaves
         k = len(found.counts)
         prices.append(price)
         sizes.append((coded_bytes(found.counts) - 6 * k) / share + 6 * k)
@@ -191,7 +202,7 @@ def _factors(use, matrix, calls, pieces, seed):
         return Factor(order, None, use.features.float()[None]), use.words[None]
     moments, n = use.moments, use.n_moments
     if moments is None:
-        moments, n = _moments(use.call, calls, pieces, seed)
+        moments, n = _moments(calls, pieces, seed)
     else:
         moments = torch.stack([_diagonal_block(moments, piece, pieces) for piece in range(pieces)])
         moments = moments.transpose(0, 1).flatten(0, 1).clone()
@@ -201,7 +212,7 @@ def _factors(use, matrix, calls, pieces, seed):
         moments.diagonal(dim1=1, dim2=2).add_(_cut(more[None, None], pieces)[:, 0])
     if not moments.isfinite().all():
         raise ValueError(f"{use.call.name}: its inputs are not finite.")
-    return factor(moments, DAMPING + UNSEEN * moments.shape[-1] / n), importance
+    return factor(moments, _damping(moments.shape[-1], n)), importance
 
 
 def _diagonal_block(moments, piece, pieces):
@@ -209,20 +220,57 @@ def _diagonal_block(moments, piece, pieces):
     return moments[:, piece * size : (piece + 1) * size, piece * size : (piece + 1) * size]
 
 
-def _moments(call, calls, pieces, seed):
+def _moments(calls, pieces, seed):
     """Mean products of inputs, by group and block of columns; and of how many inputs."""
+    n, sums = 0, None
+    for inputs in _chunks(calls, pieces, seed):
+        n += inputs.shape[1]
+        columns = inputs.transpose(1, 2)
+        sums = columns @ inputs if sums is None else sums.baddbmm_(columns, inputs)
+    return sums.div_(n), n
+
+
+def _chunks(calls, pieces, seed):
+    """Inputs of calls, of many together, since each product with them goes through all of a sum."""
     generator = torch.Generator().manual_seed(seed)
-    most, n, sums, waiting = -(-most_inputs(call) // len(calls)), 0, None, []
+    most, waiting = -(-most_inputs(calls[0]) // len(calls)), []
     for i, one in enumerate(calls):
         waiting.append(_cut(inputs_of(one, most, generator), pieces))
         rows = sum(inputs.shape[1] for inputs in waiting)
-        # In products of many rows, since each goes through all of the sums.
         if rows >= waiting[0].shape[2] or i + 1 == len(calls):
-            inputs, waiting = torch.cat(waiting, 1), []
-            n += rows
-            columns = inputs.transpose(1, 2)
-            sums = columns @ inputs if sums is None else sums.baddbmm_(columns, inputs)
-    return sums.div_(n), n
+            yield torch.cat(waiting, 1)
+            waiting = []
+
+
+def _making_up(matrix, calls, exact, factors, seed):
+    """The weights that come nearest to the float model's outputs, by the inputs that they get.
+
+    These inputs lack what the layers before lost. The least squares are those of the factored
+    moments, damping included: on the way to what makes up for it, in place of the weights alone
+    (asymmetric calibration, Li et al. 2025).
+    """
+    n, sums = 0, torch.zeros(matrix.transpose(1, 2).shape)
+    for ours, theirs in zip(_chunks(calls, 1, seed), _chunks(exact, 1, seed), strict=True):
+        n += ours.shape[1]
+        if not torch.equal(ours, theirs):
+            sums.baddbmm_(ours.transpose(1, 2), (theirs - ours) @ matrix.transpose(1, 2))
+    if not sums.any():
+        return matrix
+    order = factors.order[:, :, None].expand_as(sums)
+    found = torch.linalg.solve_triangular(
+        factors.unit, sums.gather(1, order), upper=True, unitriangular=True
+    )
+    found /= factors.curvature[:, :, None]
+    found = torch.linalg.solve_triangular(
+        factors.unit.transpose(1, 2), found, upper=False, unitriangular=True
+    )
+    damped = n * (1 + _damping(matrix.shape[-1], n))
+    return matrix + torch.empty_like(found).scatter_(1, order, found).transpose(1, 2) / damped
+
+
+def _damping(columns, n):
+    """Of the moments of n inputs."""
+    return DAMPING + UNSEEN * columns / n
 
 
 def _scale(use, matrix):

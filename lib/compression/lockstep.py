@@ -8,12 +8,12 @@ pass is a thread, since a forward pass cannot stop in any other way; one runs at
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from .calls import Uses, called
+from .calls import Call, Uses, called
 
 
 class _Cancelled(Exception):
@@ -97,10 +97,29 @@ def walks(
             walk.cancel()
 
 
-def stops(
-    ours: Sequence[Walk], theirs: Sequence[Walk]
-) -> Iterator[tuple[str, list[Walk], list[torch.Tensor | None]]]:
-    """Wherever passes wait: the weight's name, which of ours wait there, and what theirs compute.
+class Stop(NamedTuple):
+    """Where passes wait.
+
+    Attributes
+    ----------
+    name : str
+        Of the weight.
+    ours : list of Walk
+        Those that wait there.
+    theirs : list of (Call or None)
+        What the float model's pass of the same batch calls there.
+    exact : list of (torch.Tensor or None)
+        What that computes.
+    """
+
+    name: str
+    ours: list[Walk]
+    theirs: list[Call | None]
+    exact: list[torch.Tensor | None]
+
+
+def stops(ours: Sequence[Walk], theirs: Sequence[Walk]) -> Iterator[Stop]:
+    """Wherever passes wait.
 
     The consumer lets ours go on; theirs, of the float model, go on by themselves. Where the way
     through a model depends on its inputs, one of ours may be there without its float one.
@@ -112,7 +131,7 @@ def stops(
 
     Yields
     ------
-    tuple of str, list of Walk and list of torch.Tensor
+    Stop
     """
     both = [*ours, *theirs]
     while waiting := [walk for walk in both if walk.call is not None]:
@@ -120,7 +139,8 @@ def stops(
         with torch.no_grad():
             exact = {walk: walk.call.output() for walk in theirs if walk.waits(name)}
         pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0].waits(name)]
-        yield name, [a for a, _ in pairs], [exact.get(b) for _, b in pairs]
+        calls = [b.call if b in exact else None for _, b in pairs]
+        yield Stop(name, [a for a, _ in pairs], calls, [exact.get(b) for _, b in pairs])
         for walk in list(exact):
             walk.advance(exact.pop(walk))
 

@@ -9,10 +9,14 @@ diagonal, it is the sum over columns j of
 each column aims at a target that makes up for the errors before it (GPTQ, Frantar et al. 2023, in
 the form of LDLQ, Chee et al. 2023). Rate-aware, a weight gets the label that minimizes
 
-    importance * D_j (t_j - center)^2 + multiplier * bits of the label.
+    importance * D_j (t_j - center)^2 + price * bits of the label.
 
-Then centers and code lengths are fitted to the labels, and labels chosen anew, while the cost
-falls.
+Then centers and code lengths are fitted to the labels, and labels chosen anew, while the cost of
+error and bits falls.
+
+The price is not what is paid for a bit: a label that saves bits leaves an error to all columns
+after it. Of cells whose steps are far apart, each column aims at the nearest center, and errors
+grow until they are worth a step, as in sigma-delta modulation. So prices are tried (`Start`).
 """
 
 import math
@@ -30,6 +34,8 @@ from .entropy import entropy_constrained_cells
 BLOCK = 128  # columns whose errors are handed on one by one; further ones by matrix products
 N_BINS = 1024  # of the shortest path that finds its cells
 SAMPLE = 1 << 18  # weights that a first codebook is fitted to
+TRIED = 1 << 16  # weights whose labels tell which start is the best
+MOST_OCTAVES = 24  # that a start is looked for in, either way
 BITS_OF_CENTER = 16 + 32  # of itself in float16, and of its count
 
 
@@ -50,6 +56,27 @@ class Factor(NamedTuple):
     curvature: torch.Tensor
 
 
+class Start(NamedTuple):
+    """The prices of a first codebook and of labels, by what is paid for a bit.
+
+    Attributes
+    ----------
+    octaves : float
+        By which the price is lower at which entropy-constrained cells make the first codebook;
+        -inf for a single center.
+    rated : bool
+        Whether labels weigh their bits, at half of the cells' price, or take the nearest center.
+    fewest : int
+        Cells there are at least: where they would be fewer, the last ones that are not, with steps
+        that grow as those of cells do, by the root of the price. Two may not make up for errors of
+        either sign; of weights around two values they are enough.
+    """
+
+    octaves: float
+    rated: bool
+    fewest: int
+
+
 class Fitted(NamedTuple):
     """Labels of a layer with their codebook.
 
@@ -66,6 +93,8 @@ class Fitted(NamedTuple):
         Distortion + multiplier * bits.
     history : tuple of float
         The cost after each alternation; the least is `cost`.
+    start : Start
+        What they were found from.
     """
 
     labels: torch.Tensor
@@ -74,6 +103,7 @@ class Fitted(NamedTuple):
     distortion: float
     cost: float
     history: tuple[float, ...]
+    start: "Start"
 
     @property
     def n_bytes(self) -> int:
@@ -140,6 +170,8 @@ def fit(
     multiplier: float,
     *,
     share: float = 1.0,
+    start: Start | None = None,
+    near: float = 0,
     init: str | None = None,
     seed: int = 0,
     max_iter: int = 8,
@@ -157,8 +189,13 @@ def fit(
         What a bit costs.
     share : float, default 1.0
         Of the layer's weights that these are, which bear this share of what its centers cost.
+    start : Start, optional
+        By default the one from which some rows cost least.
+    near : float, default 0
+        Octaves that it is looked for from.
     init : str, optional
-        As of `first_codebook`.
+        A name in `lib.INITIALIZATIONS`: as many centers of this initialization make the first
+        codebook, with the lengths of their nearest weights. To compare.
     seed : int, default 0
         Of the weights that a first codebook is fitted to.
     max_iter : int, default 8
@@ -178,13 +215,14 @@ def fit(
     factor = factor._replace(curvature=factor.curvature / units[1])
     multiplier = multiplier / cost_unit
     of_center = share * BITS_OF_CENTER
-    codebook = first_codebook(ordered, factor, importance, multiplier, of_center, seed, init)
+    starts = _Starts(ordered, factor, importance, multiplier, of_center, seed)
+    start = starts.best(round(near) if math.isfinite(near) else 0) if start is None else start
+    codebook, price = starts.codebook(start, init), starts.price(start)
     best: tuple[float, Chosen, np.ndarray] | None = None
     history: list[float] = []
     for _ in range(max_iter):
-        found = choose_labels(ordered, factor, importance, multiplier, *codebook)
-        bits = found.counts.sum() * entropy(found.counts) + of_center * len(found.counts)
-        cost = found.distortion + multiplier * bits
+        found = choose_labels(ordered, factor, importance, price, *codebook)
+        cost = found.cost(multiplier, of_center)
         history.append(cost)
         stop = best is not None and cost > (1 - tol) * best[0]
         if best is None or cost < best[0]:
@@ -198,7 +236,9 @@ def fit(
     labels.scatter_(2, factor.order[:, None].expand_as(labels), found.labels)
     history = [cost_unit * each for each in history]
     distortion = cost_unit * found.distortion
-    return Fitted(labels, centers, found.counts, distortion, cost_unit * cost, tuple(history))
+    return Fitted(
+        labels, centers, found.counts, distortion, cost_unit * cost, tuple(history), start
+    )
 
 
 def _mean(values):
@@ -227,6 +267,11 @@ class Chosen(NamedTuple):
     means: np.ndarray
     distortion: float
 
+    def cost(self, multiplier: float, of_center: float) -> float:
+        """Distortion + multiplier * bits, those of the centers included."""
+        bits = self.counts.sum() * entropy(self.counts) + of_center * len(self.counts)
+        return self.distortion + multiplier * bits
+
     def refitted(self) -> tuple[np.ndarray, np.ndarray]:
         """Centers and code lengths of these labels."""
         return codebook_of(self.means, self.counts)
@@ -243,42 +288,103 @@ def codebook_of(centers: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np
     return rounded, (-np.log2(merged / merged.sum())).astype(np.float32)
 
 
-def first_codebook(
-    weight: torch.Tensor,
-    factor: Factor,
-    importance: torch.Tensor,
-    multiplier: float,
-    of_center: float = BITS_OF_CENTER,
-    seed: int = 0,
-    init: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Centers and code lengths of entropy-constrained cells of weights that are not compensated.
+class _Starts:
+    """The starts of a weight's labels at one price of a bit, and what some rows cost from each.
 
-    With `init`, a name in `lib.INITIALIZATIONS`, the same number of centers of this initialization
-    instead, with the lengths of their nearest weights: to compare.
+    The cells are those of weights that are not compensated. The more inputs are correlated, the
+    more errors can make up for each other, and the lower are the prices that suit.
     """
-    n, sample = weight.numel(), min(weight.numel(), SAMPLE)
-    rate, values = importance[:, :, None] * factor.curvature[:, None], weight
-    rate, values = rate.flatten(), values.flatten()
-    if sample < n:
+
+    def __init__(self, weight, factor, importance, multiplier, of_center, seed):
+        n_rows, columns = weight.shape[1:]
+        rows = torch.linspace(0, n_rows - 1, min(-(-TRIED // columns), n_rows)).long()
+        self.some = weight[:, rows].contiguous(), factor, importance[:, rows].contiguous()
+        self.multiplier, self.of_center = multiplier, of_center * len(rows) / n_rows
+        values, self.worth = _sampled(weight, factor, importance, seed)
+        self.values, self.seed, self.prepared = values, seed, Prepared(values)
+        self.of_cell = of_center * len(values) / weight.numel()
+        self._known = {}
+
+    def best(self, near):
+        """The start from which the rows cost least; nearest to some octaves, of several."""
+        none = Start(-math.inf, False, 1)
+        if self.worth == 0:  # errors cost nothing: one center does
+            return none
+        emptied = self.cost(none)
+        if emptied <= 2 * self.multiplier * self.of_center:  # what two centers cost alone
+            return none
+        found = {none: emptied}
+        for kind in ((True, 3), (False, 3), (False, 2)):
+            found |= self._descent(near, kind, emptied)
+        return min(found, key=lambda start: (found[start], -start.octaves))
+
+    def _descent(self, octaves, kind, emptied):
+        """What starts cost on the way down from one of so many octaves; from emptied ones on."""
+        found = {}
+
+        def cost(octaves):
+            start = Start(octaves, *kind)
+            if start not in found:
+                found[start] = self.cost(start)
+            return found[start]
+
+        def falls(step):
+            here, there = cost(octaves), cost(octaves + step)
+            return there < here or here == there == emptied
+
+        step = 1 if falls(1) else -1
+        while abs(octaves) < MOST_OCTAVES and falls(step):
+            octaves += step
+        return found
+
+    def cost(self, start):
+        """What the rows cost after one choice of labels."""
+        codebook = self.codebook(start)
+        weight, factor, importance = self.some
+        found = choose_labels(weight, factor, importance, self.price(start), *codebook)
+        return found.cost(self.multiplier, self.of_center)
+
+    def price(self, start):
+        """What a bit costs where labels are chosen."""
+        return self.multiplier * 2.0 ** -(start.octaves + 1) if start.rated else 0.0
+
+    def codebook(self, start, init=None):
+        """Centers and code lengths to begin with."""
+        centers, counts = self._cells(start.octaves, start.fewest)
+        if init is not None:
+            made = cluster(self.values, len(centers), init=init, max_iter=0, seed=self.seed)
+            centers, counts = np.asarray(made.centers), np.asarray(made.counts)
+            centers, counts = centers[counts > 0], counts[counts > 0]
+        return codebook_of(centers, counts)
+
+    def _cells(self, octaves, fewest):
+        """Centers and counts of entropy-constrained cells."""
+        for more in range(MOST_OCTAVES if octaves > -math.inf else 0):
+            cells = self._entropy_constrained(octaves + more)
+            if len(cells.centers) >= fewest:
+                return cells.centers * 2.0 ** (more / 2), cells.counts
+        return self.values.mean(dtype=np.float64)[None], np.array([len(self.values)])
+
+    def _entropy_constrained(self, octaves):
+        if octaves not in self._known:
+            price = self.multiplier / self.worth * 2.0**-octaves
+            self._known[octaves] = entropy_constrained_cells(
+                self.prepared, price, cell_bits=self.of_cell, n_bins=N_BINS
+            )
+        return self._known[octaves]
+
+
+def _sampled(weight, factor, importance, seed):
+    """Some weights, and the geometric mean of what a squared error of them costs."""
+    values, worth = weight, importance[:, :, None] * factor.curvature[:, None]
+    values, worth = values.flatten(), worth.flatten()
+    if len(values) > SAMPLE:
         generator = torch.Generator().manual_seed(seed)
-        places = torch.randint(n, (sample,), generator=generator)
-        rate, values = rate[places], values[places]
-    if not rate.any():  # errors cost nothing: one center does
-        return codebook_of(values.double().mean()[None].numpy(), np.array([sample]))
-    least = 1e-12 * float(rate.max())
-    mean = float(rate.double().clamp_min(least).log().mean().exp())
-    cells = entropy_constrained_cells(
-        Prepared(values.numpy()),
-        multiplier / mean,
-        cell_bits=of_center * sample / n,
-        n_bins=N_BINS,
-    )
-    if init is None:
-        return codebook_of(cells.centers, cells.counts)
-    start = cluster(values.numpy(), len(cells.centers), init=init, max_iter=0, seed=seed)
-    centers, counts = np.asarray(start.centers), np.asarray(start.counts)
-    return codebook_of(centers[counts > 0], counts[counts > 0])
+        places = torch.randint(len(values), (SAMPLE,), generator=generator)
+        values, worth = values[places], worth[places]
+    least = 1e-12 * float(worth.max())
+    mean = float(worth.double().clamp_min(least).log().mean().exp()) if least else 0.0
+    return values.numpy(), mean
 
 
 def choose_labels(

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from lib.compression.rate_aware import Factor, choose_labels, coded_bytes, factor, fit
+from lib.compression import entropy_constrained_cells
+from lib.compression.rate_aware import (
+    BITS_OF_CENTER,
+    Factor,
+    Start,
+    choose_labels,
+    coded_bytes,
+    factor,
+    fit,
+)
 
 
 def layer(groups=1, rows=3, columns=5, n=40, seed=0):
@@ -99,7 +108,7 @@ def test_compensated_labels_are_near_the_best_of_all_and_beat_nearest_ones(seed)
 def test_cost_falls_in_the_alternation_and_the_least_is_returned():
     weight, moments, importance = layer(rows=64, columns=48, n=100)
     multiplier = 0.02
-    found = fit(weight, factor(moments.clone()), importance, multiplier)
+    found = fit(weight, factor(moments.clone()), importance, multiplier, init="linear")
     assert found.cost == min(found.history)
     assert list(found.history[:-1]) == sorted(found.history[:-1], reverse=True)
     assert found.history[-1] < found.history[0]
@@ -120,6 +129,32 @@ def test_a_larger_multiplier_takes_fewer_bytes_and_costs_more_error():
     errors = [found.distortion for found in made]
     assert sizes == sorted(sizes, reverse=True)
     assert errors == sorted(errors)
+
+
+@pytest.mark.parametrize("multiplier", [1e-3, 0.1, 3.0])
+def test_it_starts_where_the_first_labels_cost_least(multiplier):
+    weight, moments, importance = layer(rows=64, columns=48, n=100)
+    found = fit(weight, factor(moments.clone()), importance, multiplier)
+    octaves, *kind = found.start
+    for other in (Start(octaves - 1, *kind), Start(octaves + 1, *kind), Start(0, not kind[0], 3)):
+        made = fit(weight, factor(moments.clone()), importance, multiplier, start=other)
+        assert made.start == other
+        assert made.history[0] >= found.history[0]
+
+
+def test_labels_that_make_up_for_each_other_outlive_cells_that_do_not():
+    """Inputs nearly the same: each weight alone is worth less than its bits, their sum more."""
+    generator = torch.Generator().manual_seed(0)
+    weight = 0.1 + 0.1 * torch.randn(1, 64, 64, generator=generator)
+    inputs = torch.randn(400, 1, generator=generator)
+    inputs = inputs + 0.1 * torch.randn(400, 64, generator=generator)
+    found, multiplier = factor((inputs.T @ inputs / 400)[None]), 0.001
+    worth = float(found.curvature.log().mean().exp())
+    cells = entropy_constrained_cells(weight, multiplier / worth, cell_bits=BITS_OF_CENTER)
+    assert len(cells.centers) == 1
+    importance, emptied = torch.ones(1, 64), np.zeros(1, np.float32)
+    empty = choose_labels(weight, found, importance, multiplier, cells.centers, emptied)
+    assert fit(weight, found, importance, multiplier).cost < 0.2 * empty.distortion
 
 
 def test_inputs_that_never_occur_cost_no_bits_and_break_nothing():
