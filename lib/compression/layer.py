@@ -245,9 +245,8 @@ def _chunks(calls, pieces, seed):
 def _making_up(matrix, calls, exact, factors, seed):
     """The weights that come nearest to the float model's outputs, by the inputs that they get.
 
-    These inputs lack what the layers before lost. The least squares are those of the factored
-    moments, damping included: on the way to what makes up for it, in place of the weights alone
-    (asymmetric calibration, Li et al. 2025).
+    These inputs lack what the layers before lost. Least squares by the factored moments, whose
+    damping keeps the weights near what they were (GPTAQ, Li et al. 2025).
     """
     n, sums = 0, torch.zeros(matrix.transpose(1, 2).shape)
     for ours, theirs in zip(_chunks(calls, 1, seed), _chunks(exact, 1, seed), strict=True):
