@@ -365,9 +365,9 @@ def _step(plan, found, name, here, there, exact):
     else:
         found.multipliers[name] = _multiplier(plan, found)
         price = plan.price(name, found.multipliers[name])
-        calls, how = [walk.call for walk in here], plan.settled.get(name, {})
-        how = how | {"init": plan.init, "seed": plan.seed}
-        layer = compress_layer(use, parameter, calls, price, exact=there, **how)
+        calls = [walk.call for walk in here]
+        how = {"exact": there, "init": plan.init, "seed": plan.seed, **plan.settled.get(name, {})}
+        layer = compress_layer(use, parameter, calls, price, **how)
         found.layers[name] = layer
         weight = layer.weight(parameter, use.call)
         made = [call.output(weight) for call in calls]

@@ -13,7 +13,7 @@ from .contexts import MOST_SYMBOLS, best_contexts, rows_and_columns, tap_of
 from .correction import least_squares
 from .curve import Curve
 from .layout import from_matrix, inputs_of, to_matrix
-from .rate_aware import Factor, Start, coded_bytes, factor, fit
+from .rate_aware import Factor, Start, coded_bytes, factor, fit, some_of
 
 MOST_COLUMNS = 16_384  # whose moments are held at once, 1 GB; layers of more are cut into blocks
 TRIED_ROWS = 64  # that tell whether a layer's channels get factors before they are clustered
@@ -75,7 +75,7 @@ def compress_layer(
     calls: Sequence[Call],
     multiplier: float,
     *,
-    exact: Sequence[Call | None] = (),
+    exact: Sequence[Call | None] | None = None,
     by_channel: bool | None = None,
     start: Start | None = None,
     init: str | None = None,
@@ -108,7 +108,8 @@ def compress_layer(
     matrix = to_matrix(weight.detach().float().cpu(), use.call)
     pieces = n_pieces(matrix.shape[-1])
     factors, importance = _factors(use, matrix, calls, pieces, seed)
-    if use.moments is None and factors.unit is not None and pieces == 1 and None not in exact:
+    beside = exact is not None and None not in exact
+    if beside and use.moments is None and factors.unit is not None and pieces == 1:
         matrix = _making_up(matrix, calls, exact, factors, seed)
     scale = _scale(use, matrix) if takes_scale(use) else None
     if by_channel is None and scale is not None:
@@ -147,7 +148,7 @@ def rate_curve(use: Use, weight: torch.Tensor, calls: Sequence[Call], *, seed: i
     matrix = to_matrix(weight.detach().float().cpu(), use.call)
     pieces, n = n_pieces(matrix.shape[-1]), matrix.numel()
     factors, importance = _factors(use, matrix, calls, pieces, seed)
-    rows = _some(matrix.shape[1])
+    rows = some_of(matrix.shape[1], TRIED_ROWS)
     tried, weighed = _cut(matrix[:, rows], pieces), _repeat(importance[:, rows], pieces)
     share = tried.numel() / n
     # Squared error of the outputs where all weights are zero: about the price of no bits.
@@ -166,10 +167,6 @@ def rate_curve(use: Use, weight: torch.Tensor, calls: Sequence[Call], *, seed: i
             break
     losses = use.loss(np.maximum.accumulate(distortions))
     return Curve(np.array(prices), np.minimum.accumulate(sizes), losses, n)
-
-
-def _some(rows):
-    return torch.linspace(0, rows - 1, min(TRIED_ROWS, rows)).long()
 
 
 def n_pieces(columns: int) -> int:
@@ -282,7 +279,7 @@ def _scale(use, matrix):
 
 def _pays(use, matrix, scale, factors, importance, multiplier, pieces):
     """Whether labels of channels divided by factors cost less, the factors included."""
-    rows = _some(matrix.shape[1])
+    rows = some_of(matrix.shape[1], TRIED_ROWS)
     tried, weighed, divided = matrix[:, rows], importance[:, rows], scale[:, rows]
     share = len(rows) / matrix.shape[1]
 

@@ -216,7 +216,7 @@ def fit(
     multiplier = multiplier / cost_unit
     of_center = share * BITS_OF_CENTER
     starts = _Starts(ordered, factor, importance, multiplier, of_center, seed)
-    start = starts.best(round(near) if math.isfinite(near) else 0) if start is None else start
+    start = starts.best(near) if start is None else start
     codebook, price = starts.codebook(start, init), starts.price(start)
     best: tuple[float, Chosen, np.ndarray] | None = None
     history: list[float] = []
@@ -297,7 +297,7 @@ class _Starts:
 
     def __init__(self, weight, factor, importance, multiplier, of_center, seed):
         n_rows, columns = weight.shape[1:]
-        rows = torch.linspace(0, n_rows - 1, min(-(-TRIED // columns), n_rows)).long()
+        rows = some_of(n_rows, -(-TRIED // columns))
         self.some = weight[:, rows].contiguous(), factor, importance[:, rows].contiguous()
         self.multiplier, self.of_center = multiplier, of_center * len(rows) / n_rows
         values, self.worth = _sampled(weight, factor, importance, seed)
@@ -306,7 +306,7 @@ class _Starts:
         self._known = {}
 
     def best(self, near):
-        """The start from which the rows cost least; nearest to some octaves, of several."""
+        """The start from which the rows cost least, looked for from so many octaves on."""
         none = Start(-math.inf, False, 1)
         if self.worth == 0:  # errors cost nothing: one center does
             return none
@@ -314,8 +314,9 @@ class _Starts:
         if emptied <= 2 * self.multiplier * self.of_center:  # what two centers cost alone
             return none
         found = {none: emptied}
+        octaves = round(near) if math.isfinite(near) else 0
         for kind in ((True, 3), (False, 3), (False, 2)):
-            found |= self._descent(near, kind, emptied)
+            found |= self._descent(octaves, kind, emptied)
         return min(found, key=lambda start: (found[start], -start.octaves))
 
     def _descent(self, octaves, kind, emptied):
@@ -372,6 +373,11 @@ class _Starts:
                 self.prepared, price, cell_bits=self.of_cell, n_bins=N_BINS
             )
         return self._known[octaves]
+
+
+def some_of(n: int, most: int) -> torch.Tensor:
+    """At most so many of n places, evenly spread; int64."""
+    return torch.linspace(0, n - 1, min(most, n)).long()
 
 
 def _sampled(weight, factor, importance, seed):

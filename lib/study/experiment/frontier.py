@@ -39,7 +39,6 @@ from .words import lost
 
 BATCH = 100
 ABOUT = "lib.study.experiment.network:alexnet"  # makes the network that a file is loaded into
-JUDGED = ("held-out", "test")  # splits on which files are evaluated: to choose, and to report
 SPARSITY = 0.9  # share of fc6's and fc7's weights that "pruned" cells set to 0
 
 
@@ -140,7 +139,7 @@ class Compressor:
         self.prepared = {name: Prepared(weight) for name, weight in weights.items()}
         self.n_weights = {name: weight.numel() for name, weight in weights.items()}
         self._features, self._made = {}, {}
-        self.float_correct = {split: self.correct(network, split) for split in JUDGED}
+        self.float_correct = {split: self.correct(network, split) for split in LOSSES}
 
     def compressed(self, recipe, scope):
         """The network with the layers of a scope shared, and the seconds it took."""
@@ -310,26 +309,21 @@ class Compressor:
             "bytes": size,
             "ratio": 4 * n_weights / size,
             "bits_per_weight": 8 * size / n_weights,
-        } | (self.judged(model) | self.intervals(model))
+        } | self.judged(model, LOSSES, intervals=True)
 
-    def judged(self, model, splits=JUDGED):
-        """Columns of accuracy: top-1 in percent on test images, points lost on both splits."""
+    def judged(self, model, splits, *, intervals=False):
+        """Columns of accuracy: top-1 in percent on test images, points lost on each split.
+
+        With `intervals` the ends of the 95 % intervals of what is lost, too, paired by image.
+        """
         columns = {}
         for split in splits:
             correct = self.correct(model, split)
-            lost, *_ = paired_interval(self.float_correct[split], correct)
             if split == "test":
-                columns |= top1_columns(int(correct.sum()), len(correct)) | {"top1_drop": lost}
-            else:
-                columns["held_out_drop"] = lost
-        return columns
-
-    def intervals(self, model):
-        """Ends of the 95 % intervals of the points lost on both splits, paired by image."""
-        columns = {}
-        for split, (_, *ends) in LOSSES.items():
-            _, *interval = paired_interval(self.float_correct[split], self.correct(model, split))
-            columns |= dict(zip(ends, interval, strict=True))
+                columns |= top1_columns(int(correct.sum()), len(correct))
+            names = LOSSES[split] if intervals else LOSSES[split][:1]
+            found = paired_interval(self.float_correct[split], correct)
+            columns |= dict(zip(names, found, strict=False))
         return columns
 
     def _n_weights_of(self, scope):

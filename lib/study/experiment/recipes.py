@@ -9,7 +9,8 @@ from .network import LINEARS, SCOPES
 
 CELLS = ("k-means", "pruned", "uniform", "entropy-constrained", "compensated", "compress")
 CALIBRATED = ("compensated", "compress")  # whose classifier sees features of all training images
-# On each split the points lost and the ends of their interval, as columns of a file's row.
+# By the split that reports and the one that chooses: columns of the points lost and the ends of
+# their interval.
 LOSSES = {
     "test": ("top1_drop", "drop_low", "drop_high"),
     "held-out": ("held_out_drop", "held_out_low", "held_out_high"),

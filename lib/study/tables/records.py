@@ -34,6 +34,8 @@ MEANINGS = {
     "low": "lower end of the 95 % interval of `top1` (Wilson)",
     "high": "upper end of the same interval",
     "top1_drop": "points of top-1 lost against the float network on the same images",
+    "drop_low": "lower end of the 95 % interval of `top1_drop`, paired by image",
+    "drop_high": "upper end of the same interval",
 }
 
 
@@ -205,8 +207,7 @@ TABLES = {
                 "distortion": "squared error of the weights, as a share of their squares",
                 "cells_bytes": "bytes of a file of entropy-constrained cells, at one price "
                 "of a bit, with the same squared error",
-                "top1 low high top1_drop": SHARED,
-                "drop_low drop_high": "95 % interval of `top1_drop`, paired by image",
+                "top1 low high top1_drop drop_low drop_high": SHARED,
                 "held_out_drop held_out_low held_out_high": "points of top-1 lost on held-out "
                 "images, and their 95 % interval",
                 "retrained pruned": "as in `frontier.csv`: False",
@@ -388,8 +389,7 @@ TABLES = {
                 "again",
                 "n_images top1": SHARED,
                 "top5": "percent of the images whose right class is among the best five",
-                "low high top1_drop": SHARED,
-                "drop_low drop_high": "95 % interval of `top1_drop`, paired by image",
+                "low high top1_drop drop_low drop_high": SHARED,
                 "beside beside_low beside_high": "points of top-1 above k-means from the first "
                 "initialization at these bits, and their 95 % interval, paired by image",
                 "bytes ratio": "bytes of the layers in a file; their bytes before over these",
