@@ -67,10 +67,10 @@ def recipe_rows(compressor, recipes, scopes):
 
 
 def retrained_rows(compressor, retrainings, scopes):
-    """Rows of the files whose weights are trained through.
+    """Rows of the files with training.
 
-    After the first of a scope whose layers all train follows the float network, trained for as
-    many epochs and at the same rate.
+    After the first of a scope whose layers are all trained through together follows the float
+    network, trained for as many epochs and at the same rate.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ def retrained_rows(compressor, retrainings, scopes):
         how = {"retrained": True, "pruned": retraining.prunes}
         row = compressor.row(model, retraining.scope, retraining.method, seconds, **how)
         rows.append(_shown(row))
-        if retraining.trained in without_float:
+        together = not (retraining.in_classifier or retraining.trains_centers)
+        if together and retraining.trained in without_float:
             without_float.remove(retraining.trained)
             model, seconds = compressor.trained_float(retraining)
             rows.append(compressor.float_row(retraining.scope, model, seconds))
@@ -196,15 +197,19 @@ class Compressor:
             trained, *data = self._to_train(model, retraining)
             compression.train_centers(trained, *data, **self._training(retraining))
             return model, time.perf_counter() - start
-        if retraining.trained == "classifier":
-            model, _ = self.compressed(retraining.convolutions, "conv")
-        else:
-            model = self.network
-        model = copy.deepcopy(model)
+        model = copy.deepcopy(self._before(retraining))
         trained, *data = self._to_train(model, retraining)
         cells_of = self._followed(retraining, trained, model)
         compression.train_through(trained, cells_of, *data, **self._training(retraining))
         return model, time.perf_counter() - start
+
+    def _before(self, retraining):
+        """The network as it is before weights are trained through."""
+        if not retraining.in_classifier:
+            return self.network
+        if retraining.trained == "all":
+            return self.retrained(retraining.convolutions)[0]
+        return self.compressed(retraining.convolutions, "conv")[0]
 
     def trained_float(self, retraining):
         """The float network with the same layers trained alike, and the seconds it took."""
@@ -219,7 +224,7 @@ class Compressor:
     def _to_train(self, model, retraining):
         """The part of a model that trains, its inputs and their labels."""
         images = self.images["train"]
-        if retraining.trained == "classifier":
+        if retraining.in_classifier:
             features = self.features(model.features, images).half()
             return model.classifier, features, images.labels
         return OnPixels(model), images.pixels, images.labels

@@ -106,14 +106,16 @@ class Retraining:
     epochs : int
     trained : {"classifier", "conv", "all"}
         Layers that train. With "classifier" the convolutions are compressed as by a corrected
-        `Recipe` and do not train; with "conv" the classifier stays in float32.
+        `Recipe` and do not train; with "conv" the classifier stays in float32. With "all" the
+        layers train together, or, where convolutions have a `multiplier` of their own, first the
+        convolutions' centers for an epoch, then the classifier.
     rate : float
         Learning rate of SGD. 0.001 is better where no weight is zero (`08-retraining`), but moves
         too few weights away from zero where most are. Where centers are trained that of
         `lib.compression.train_centers`.
     multiplier, linear_multiplier, init : optional
-        Of "compress", as of `Recipe`. With other cells in a "classifier" that trains, the first is
-        that of the convolutions, which are then compressed by "compress".
+        Of "compress", as of `Recipe`. With other cells in the classifier, the first is that of the
+        convolutions, which are then compressed by "compress".
     """
 
     cells: str
@@ -147,16 +149,24 @@ class Retraining:
 
     @property
     def convolutions(self):
-        """The recipe of convolutions that do not train."""
-        if self._priced_apart:
-            return Recipe("compress", multiplier=self.multiplier, init=self.init)
-        return self.recipe
+        """What makes the convolutions before the classifier trains: a recipe or a retraining."""
+        price = {"multiplier": self.multiplier, "init": self.init}
+        if not self._priced_apart:
+            return self.recipe
+        if self.trained == "all":
+            return Retraining("compress", None, None, 1, "conv", **price)
+        return Recipe("compress", **price)
+
+    @property
+    def in_classifier(self):
+        """Whether the classifier trains alone, behind convolutions that are done."""
+        return self.trained == "classifier" or self._priced_apart
 
     @property
     def _priced_apart(self):
         """Whether the convolutions have a price, and the classifier bits."""
         apart = self.multiplier is not None and not self.trains_centers
-        return apart and self.trained == "classifier" and self.conv_bits is None
+        return apart and self.trained != "conv" and self.conv_bits is None
 
     @property
     def trains_centers(self):
@@ -186,8 +196,8 @@ class Retraining:
 
     @property
     def layers(self):
-        """Names of the layers that train."""
-        return LINEARS if self.trained == "classifier" else SCOPES[self.trained]
+        """Names of the layers that train, after convolutions that are done."""
+        return LINEARS if self.in_classifier else SCOPES[self.trained]
 
 
 def choose(rows):

@@ -28,7 +28,7 @@ def plot_frontier(frontier):
     """Size against accuracy, a panel a scope: every way to compress; float networks are lines."""
     scopes = [scope for scope in ("conv", "all") if scope in set(frontier["scope"])]
     with drawing():
-        figure, axes = panels(len(scopes), 2, 2.8, sharey=True)
+        figure, axes = panels(len(scopes), 2, 3.6, sharey=True)
         for axis, scope in zip(axes, scopes, strict=True):
             rows = frontier[frontier["scope"] == scope]
             files = rows[rows["file"].notna()]
@@ -38,10 +38,14 @@ def plot_frontier(frontier):
             for method, part in files.groupby("method", sort=False):
                 _frontier_line(axis, method, part.sort_values("ratio"))
             axis.set(xscale="log", title=scope, xlabel="times smaller than float32")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 8)))
+            wide = files["ratio"].max() > 20 * files["ratio"].min()
+            axis.xaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 5, 8))
+            )
             axis.xaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
-        figure.supylabel("top-1 (%)", fontsize=font_size())
+            if axis.get_subplotspec().is_first_col():
+                axis.set_ylabel("top-1 (%)")
         lowest = frontier["top1"].max() - 12
         axes[0].set_ylim(bottom=max(lowest, frontier["top1"].min() - 0.5))
         present = set(frontier["method"])

@@ -62,6 +62,7 @@ METHODS = {
     "compress, centers trained": ("0.1", "^"),
     "compress, all centers trained": ("0.1", "p"),
     "compress, trained through": ("0.1", "v"),
+    "compress, all trained through": ("0.1", "D"),
     "k-means, trained through": (named("weight-distribution").color, "^"),
     "k-means, all trained through": (named("weight-distribution").color, "p"),
     "trained through": (named("random").color, "^"),

@@ -1,6 +1,7 @@
 """Ways to compress the study's network: bits as asked for, files that are what was evaluated."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -140,6 +141,19 @@ def test_a_classifier_trains_through_behind_convolutions_of_compress(compressor)
         ours, theirs = (m.get_submodule(LAYERS[layer]).weight for m in (model, plain))
         assert torch.equal(ours, theirs) == layer.startswith("conv")
     assert retraining.method == "compress, trained through" and retraining.prunes
+    whole = dataclasses.replace(retraining, trained="all")
+    model, _ = compressor.retrained(whole)
+    centers, _ = compressor.retrained(
+        Retraining("compress", None, None, 1, "conv", multiplier=1e-9)
+    )
+    for layer in SCOPES["conv"]:  # whose centers were trained before
+        ours, theirs, before = (
+            m.get_submodule(LAYERS[layer]).weight for m in (model, centers, plain)
+        )
+        assert torch.equal(ours, theirs) and not torch.equal(ours, before)
+    assert (model.get_submodule(LAYERS["fc6"]).weight == 0).float().mean() > 0.8
+    assert whole.method == "compress, all trained through"
+    assert list(whole.layers) == ["fc6", "fc7", "fc8"]
     for trained, more in (("conv", {}), ("classifier", {"linear_multiplier": 1e-8})):
         with pytest.raises(ValueError, match="takes conv_bits and linear_bits"):
             Retraining("entropy-constrained", None, 0.2, 1, trained, multiplier=1e-9, **more)
@@ -273,7 +287,7 @@ def test_recipes_that_make_the_same_file_have_one_row():
 
 def test_a_float_network_is_trained_beside_the_first_file_of_a_scope():
     retrainings = [
-        Retraining("pruned", 4, 4, 1, "classifier"),
+        Retraining("compensated", 3, 3, 1, "all"),  # whose centers train
         Retraining("k-means", 3, 3, 1, "all"),
         Retraining("k-means", 2, 2, 2, "all"),
         Retraining("k-means", 4, 4, 1, "conv"),
@@ -281,7 +295,7 @@ def test_a_float_network_is_trained_beside_the_first_file_of_a_scope():
     rows = retrained_rows(FakeCompressor(), retrainings, ["all"])
     whole = "k-means, all trained through"
     assert [row["method"] for row in rows] == [
-        "pruned, trained through",
+        "compensated, all centers trained",
         whole,
         "float",
         whole,
