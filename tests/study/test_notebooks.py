@@ -260,7 +260,7 @@ class TestCommitted:
         found = [name for name in tracked("results") if name.endswith(".csv")]
         ours = {name for name, record in tables.TABLES.items() if not record.of_users}
         ours -= {"standard"}  # of `make standard`
-        ours -= {"passes", "losses"}  # come with the next runs of `full` and of `compress`
+        ours -= {"losses"}  # comes with the next run of `compress`
         assert {name.split("/")[-1] for name in found} == {f"{name}.csv" for name in ours}
         assert {name.split("/")[1] for name in found} == set(comparison.COMMITTED)
         for path in found:
