@@ -70,6 +70,7 @@ def replaced(root, name, before, after):
         ("notebooks/01-one.ipynb", "of course", "perhaps", False),
         ("notebooks/01-one.ipynb", "import used", "import used, unused", True),
         ("notebooks/experiments/full.yml", "01-one: {}", "01-one: {experiment: full}", True),
+        ("notebooks/experiments/full.yml", "description: all", "description: some", False),
         ("requirements.txt", "numpy", "numpy==2", True),
         ("data/SHA256SUMS", "a  b", "c  b", True),
     ],

@@ -1,13 +1,14 @@
 """Which committed results are older than the code: it informs, and fails nothing.
 
-An input has changed if it differs in more than comments, docstrings and words between the cells of
-a notebook. Only modules that an experiment's notebooks import count.
+An input has changed if it differs in more than comments, docstrings, an experiment's description
+and words between the cells of a notebook. Only modules that an experiment's notebooks import count.
 """
 
 import ast
 from typing import NamedTuple
 
 import nbformat
+import yaml
 
 from .. import paths
 from ..provenance import git, read_manifest
@@ -79,6 +80,8 @@ def _meaning(text, name):
     if name.endswith(".ipynb"):
         cells = nbformat.reads(text, as_version=4).cells
         return [_code(cell.source) for cell in cells if cell.cell_type == "code"]
+    if name.endswith((".yml", ".yaml")):
+        return {key: value for key, value in yaml.safe_load(text).items() if key != "description"}
     return [line for line in map(str.strip, text.splitlines()) if line and line[0] != "#"]
 
 
