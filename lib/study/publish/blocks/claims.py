@@ -107,7 +107,8 @@ def _gains(rows, unit):
 
 
 def _gain(row, unit=""):
-    return f"{row.measured:.1f}{unit} [{row.low:.1f}, {row.high:.1f}]"
+    exact = row.low == row.high  # counted, and nothing is random
+    return f"{row.measured:.1f}{unit}" + ("" if exact else f" [{row.low:.1f}, {row.high:.1f}]")
 
 
 def _chosen_files(frontier):
