@@ -130,7 +130,7 @@ def claims():
                 "low": -1,
                 "high": 7,
             }
-            for claim, paper in (("C1", 5), ("C2", 6))
+            for claim, paper in (("C1, counted", 5), ("C2", 6))
             for scope in ("conv", "all")
             for baseline in ("random", "linear")
         ],

@@ -38,7 +38,8 @@ def test_every_committed_figure_is_drawn_from_tables_alone():
     for experiment in comparison.COMMITTED:
         names = {name for name, _ in paper.every_figure(experiment)}
         folder = paths.results_folder(experiment) / "figures"
-        assert names == {path.stem for path in folder.glob("*.png")}
+        committed = {path.stem for path in folder.glob("*.png")}
+        assert names == {name for name in committed if not name.startswith("first-")}  # 00-method's
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_every_committed_table_is_there_and_the_longest_summed_up():
         frames = dict(paper.every_table(experiment))
         folder = paths.results_folder(experiment) / "tables"
         committed = {path.stem for path in folder.glob("*.csv")}
-        assert set(frames) == committed - {"density", "distribution"}  # points of curves
+        assert set(frames) == committed - {"density", "distribution", "passes"}  # too long to print
         assert max(map(len, frames.values())) <= 200
     accuracy = dict(paper.every_table("full"))["accuracy"]
     assert list(accuracy.columns) == ["scope", "bits", "iterations", *INITIALIZATIONS]

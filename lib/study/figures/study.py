@@ -234,7 +234,8 @@ def plot_claims(claims):
     units = {"C1, counted": "operations saved (%)", "C2": "top-1 gained (points)"}
     most = claims["claim"].value_counts().max()
     with drawing():
-        figure, axes = panels(2, 2, 0.5 + 0.27 * most)
+        row_height = 0.17 if narrow() else 0.27  # narrow panels stand below each other on one page
+        figure, axes = panels(2, 2, 0.5 + row_height * most)
         for axis, (claim, unit) in zip(axes, units.items(), strict=True):
             rows = claims[claims["claim"] == claim].reset_index(drop=True)
             error = [rows["measured"] - rows["low"], rows["high"] - rows["measured"]]
