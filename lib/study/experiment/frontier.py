@@ -173,12 +173,12 @@ class Compressor:
         return whole, seconds + more
 
     def _kept(self, key, make):
-        """What `make` made, and its seconds; the last of each scope is kept."""
-        scope, *_ = key
-        if self._made.get(scope, [None])[0] != key:
+        """What `make` made, and its seconds; the last of each kind, a key's first part, is kept."""
+        kind, *_ = key
+        if self._made.get(kind, [None])[0] != key:
             start = time.perf_counter()
-            self._made[scope] = key, make(), time.perf_counter() - start
-        return self._made[scope][1:]
+            self._made[kind] = key, make(), time.perf_counter() - start
+        return self._made[kind][1:]
 
     def _with_classifier(self, recipe, model):
         """A network whose convolutions are compressed, with its classifier compressed, too."""
@@ -207,9 +207,10 @@ class Compressor:
         """The network as it is before weights are trained through."""
         if not retraining.in_classifier:
             return self.network
-        if retraining.trained == "all":
-            return self.retrained(retraining.convolutions)[0]
-        return self.compressed(retraining.convolutions, "conv")[0]
+        first = retraining.convolutions
+        if retraining.trained == "all":  # kept for classifiers of other bits
+            return self._kept(("trained", first), lambda: self.retrained(first)[0])[0]
+        return self.compressed(first, "conv")[0]
 
     def trained_float(self, retraining):
         """The float network with the same layers trained alike, and the seconds it took."""

@@ -154,6 +154,8 @@ def test_a_classifier_trains_through_behind_convolutions_of_compress(compressor)
     assert (model.get_submodule(LAYERS["fc6"]).weight == 0).float().mean() > 0.8
     assert whole.method == "compress, all trained through"
     assert list(whole.layers) == ["fc6", "fc7", "fc8"]
+    kept = compressor._before(whole)
+    assert compressor._before(dataclasses.replace(whole, linear_bits=0.1)) is kept
     for trained, more in (("conv", {}), ("classifier", {"linear_multiplier": 1e-8})):
         with pytest.raises(ValueError, match="takes conv_bits and linear_bits"):
             Retraining("entropy-constrained", None, 0.2, 1, trained, multiplier=1e-9, **more)
@@ -287,6 +289,7 @@ def test_recipes_that_make_the_same_file_have_one_row():
 
 def test_a_float_network_is_trained_beside_the_first_file_of_a_scope():
     retrainings = [
+        Retraining("pruned", 4, 4, 1, "classifier"),
         Retraining("compensated", 3, 3, 1, "all"),  # whose centers train
         Retraining("k-means", 3, 3, 1, "all"),
         Retraining("k-means", 2, 2, 2, "all"),
@@ -295,13 +298,14 @@ def test_a_float_network_is_trained_beside_the_first_file_of_a_scope():
     rows = retrained_rows(FakeCompressor(), retrainings, ["all"])
     whole = "k-means, all trained through"
     assert [row["method"] for row in rows] == [
+        "pruned, trained through",
         "compensated, all centers trained",
         whole,
         "float",
         whole,
         whole,
     ]
-    assert rows[2]["of"] is retrainings[1]
+    assert rows[3]["of"] is retrainings[2]
 
 
 def test_the_headline_file_is_kept_and_described(tmp_path, monkeypatch):
