@@ -12,6 +12,7 @@ from . import paths
 PACKAGES = tuple(
     "torch torchvision numpy numba pandas matplotlib seaborn scikit-learn papermill".split()
 )
+CACHED = ("features", "networks", "predictions")  # folders that runs fill
 REDRAWN = "redrawn.json"  # the record of figures that were drawn again after a run
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
@@ -82,7 +83,18 @@ def git(*arguments):
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def write_manifest(experiment, records, parameters):
+def cached():
+    """Number of files in each folder of the cache: a run that begins with some goes on from them.
+
+    Returns
+    -------
+    dict of str to int
+    """
+    folders = {name: paths.ROOT / ".cache" / name for name in CACHED}
+    return {name: sum(1 for _ in path.iterdir()) for name, path in folders.items() if path.exists()}
+
+
+def write_manifest(experiment, records, parameters, began_with=None):
     """Write ``manifest.json``: how the experiment's results came to be.
 
     Parameters
@@ -92,6 +104,8 @@ def write_manifest(experiment, records, parameters):
         For each notebook that was run, its record; ``seconds`` and ``outputs`` are read.
     parameters : dict of str to dict
         The parameters of each notebook.
+    began_with : dict, optional
+        ``finished``: notebooks that an earlier, cut run had finished; ``cached``: see `cached`.
 
     Returns
     -------
@@ -103,6 +117,7 @@ def write_manifest(experiment, records, parameters):
     manifest = {
         "experiment": experiment,
         **provenance(),
+        "began_with": began_with or {"finished": [], "cached": {}},
         "parameters": parameters,
         "seconds": {name: record["seconds"] for name, record in records.items()},
         "inputs": {

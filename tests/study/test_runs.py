@@ -13,7 +13,7 @@ from processes import Command, is_running, pid_in, wait_for
 
 from lib import files
 from lib.study import __main__ as command_line
-from lib.study import paths, runs
+from lib.study import paths, provenance, runs
 from lib.study.runs import execution
 
 PARAMETERS = """\
@@ -257,8 +257,13 @@ def test_an_interrupted_reproduction_goes_on_where_it_stopped(repository, stub, 
         runs.reproduce("toy")
     assert not list((repository / "results/toy/notebooks").glob("02*"))
     monkeypatch.setattr(execution, "_papermill", papermill)
+    write(repository / ".cache/networks/one.safetensors", "")
     runs.reproduce("toy")
     assert stub == ["01-first", "02-second", "02-second"]
+    began_with = {"finished": ["01-first"], "cached": {"networks": 1}}
+    assert provenance.read_manifest("toy")["began_with"] == began_with
+    runs.reproduce("toy")  # nothing runs: the manifest stays that of the run
+    assert provenance.read_manifest("toy")["began_with"] == began_with
 
 
 def test_a_second_run_in_the_same_folder_is_refused(repository, stub):

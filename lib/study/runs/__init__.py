@@ -57,11 +57,13 @@ def reproduce(experiment, only=None, force=False):
     folder = paths.results_folder(experiment)
     with folder_lock(folder):
         records, prints = {}, _fingerprints(plan)
+        began_with = {"finished": [], "cached": provenance.cached()}
         for name in names[:last]:
             forced = force and only in (None, name)
             record = None if forced else fresh_record(experiment, name, prints[name])
             if record:
                 print(f"{name}  up to date", flush=True)
+                began_with["finished"].append(name)
             else:
                 # An old manifest would describe tables that are about to change.
                 (folder / "manifest.json").unlink(missing_ok=True)
@@ -72,7 +74,8 @@ def reproduce(experiment, only=None, force=False):
                 print(f"{name}  done in {record['seconds']:.0f} s", flush=True)
             records[name] = record
         if last == len(names):
-            provenance.write_manifest(experiment, records, plan.notebooks)
+            if not (folder / "manifest.json").exists():  # otherwise nothing ran
+                provenance.write_manifest(experiment, records, plan.notebooks, began_with)
             comparison.compare_tables(experiment)
 
 
