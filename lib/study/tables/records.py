@@ -129,9 +129,9 @@ CLAIM_MEANINGS = {
     "relative": "C1: the baseline's cost over ours; C2: `measured` in percent of the baseline's "
     "top-1",
     "low high": "95 % interval of `measured`",
-    "verdict": "`consistent`: the interval is above 0 and reaches the paper's figure; `partly`: "
-    "above 0, below the figure; `inconsistent`: below 0; `inconclusive`: contains 0; blank: not "
-    "judged",
+    "verdict": "`supported`: the interval is above 0 and reaches the paper's figure; `supported in "
+    "part`: above 0, below the figure; `contradicted`: below 0; `left open`: contains 0; blank: "
+    "not judged",
 }
 CLAIM_KEYS = "claim scope network baseline"
 

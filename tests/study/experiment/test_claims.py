@@ -48,9 +48,9 @@ def test_saving_is_against_each_baseline():
     random, linear = found.values()
     assert random["measured"] == pytest.approx(25)
     assert random["relative"] == pytest.approx(4 / 3)
-    assert random["verdict"] == "consistent"
+    assert random["verdict"] == "supported"
     assert linear["measured"] == linear["low"] == linear["high"] == pytest.approx(-50)
-    assert linear["verdict"] == "inconsistent"
+    assert linear["verdict"] == "contradicted"
     assert (random["claim"], random["paper"]) == ("C1, counted", 5)
 
 
@@ -102,8 +102,10 @@ def test_several_networks_are_judged_together():
     assert alone["measured"] == pytest.approx(25)
     assert other["measured"] == pytest.approx(100 * (1 - 135 / 140))
     assert together["measured"] == pytest.approx((25 + 100 * (1 - 135 / 140)) / 2)
-    assert (together["low"], together["high"]) == pytest.approx((other["measured"], 25))
-    assert [row["verdict"] for row in (alone, other, together)] == ["", "", "consistent"]
+    half = 12.7062 * abs(alone["measured"] - other["measured"]) / 2  # Student's t of two networks
+    ends = (together["measured"] - half, together["measured"] + half)
+    assert (together["low"], together["high"]) == pytest.approx(ends, rel=1e-4)
+    assert [row["verdict"] for row in (alone, other, together)] == ["", "", "left open"]
     assert list(judge(table, networks=("net", "torch-0"))) == list(judge(rows()))
 
 
@@ -121,12 +123,12 @@ def test_gain_of_accuracy_has_its_sign_and_unit():
     assert (random["claim"], random["paper"], random["baseline"]) == ("C2", 6, "random")
     assert random["measured"] == pytest.approx(50)  # points
     assert random["relative"] == pytest.approx(100)  # percent of the baseline
-    assert random["verdict"] == "consistent"
+    assert random["verdict"] == "supported"
     assert linear["measured"] == 0
-    assert linear["verdict"] == "inconclusive"
+    assert linear["verdict"] == "left open"
     worse = claims.accuracy_claims({OURS: half, "random": right, "linear": half}, "conv", "net")
     assert worse[0]["measured"] == pytest.approx(-50)
-    assert worse[0]["verdict"] == "inconsistent"
+    assert worse[0]["verdict"] == "contradicted"
 
 
 def test_endpoints_are_ours_revised_and_the_baselines_as_they_are():

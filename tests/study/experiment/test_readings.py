@@ -154,13 +154,13 @@ def test_ours_may_be_above_one_baseline_and_below_another():
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        (["consistent", "consistent"], "*consistent* in 2 of 2 judged rows"),
-        (["inconclusive", "inconclusive"], "*inconclusive* in 2 of 2 judged rows"),
+        (["supported", "supported"], "*supported* in 2 of 2 judged rows"),
+        (["left open", "left open"], "*left open* in 2 of 2 judged rows"),
         (
-            ["inconsistent", "partly"],
-            "*inconsistent* in 1 of 2 judged rows and *partly* in 1 of 2 judged rows",
+            ["contradicted", "supported in part"],
+            "*contradicted* in 1 of 2 judged rows and *supported in part* in 1 of 2 judged rows",
         ),
-        ([None, "partly"], "*partly* in 1 of 1 judged rows"),
+        ([None, "supported in part"], "*supported in part* in 1 of 1 judged rows"),
         ([None, None], "not judged"),
     ],
 )
@@ -172,9 +172,8 @@ def test_every_verdict_is_said_with_its_rows(verdicts, said):
 
 
 def test_claims_of_time_and_accuracy_have_their_units():
-    table = claimed(
-        claim=["C1, counted", "C1, timed", "C2"], verdict="partly", measured=[4.0, 3.0, 2.0]
-    )
+    kinds, gains = ["C1, counted", "C1, timed", "C2"], [4.0, 3.0, 2.0]
+    table = claimed(claim=kinds, verdict="supported in part", measured=gains)
     text = readings.claims(table, 5)
     assert "4.0 % of the operations saved" in text
     assert "3.0 % of the time saved" in text
@@ -189,7 +188,7 @@ def test_what_stands_on_one_seed_or_one_network_is_said():
     table = claimed(
         claim=["C1, counted", "C1, counted"],
         scope=["conv", "all"],
-        verdict=["partly", None],
+        verdict=["supported in part", None],
         measured=1,
     )
     text = readings.claims(table, 1)

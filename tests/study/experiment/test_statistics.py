@@ -80,11 +80,19 @@ def test_interval_is_over_the_seeds_of_either_side():
     assert (low, high) == pytest.approx((50, 100 * (1 - 1 / 6)))
 
 
-def test_interval_is_over_networks_too():
-    measured, _, low, high = cost_saving([([1], [2]), ([3], [4])], **FEW)
-    assert (measured, low, high) == pytest.approx((37.5, 25, 50))
-    many = cost_saving([([1], [2]), ([3], [4])] * 20, **FEW)
-    assert 25 < many[2] < many[0] < many[3] < 50
+def test_interval_of_several_networks_is_student_s():
+    measured, relative, low, high = cost_saving([([1], [2]), ([3], [4])], **FEW)
+    half = 12.706 * 12.5  # of two values, t(1) times their standard error
+    assert (measured, relative) == pytest.approx((37.5, 1.6))
+    assert (low, high) == pytest.approx((37.5 - half, 37.5 + half), abs=0.01)
+
+
+def test_interval_of_several_networks_covers_the_true_mean():
+    rng = np.random.default_rng(0)
+    savings = rng.normal(30, 5, (2000, 5))
+    found = [cost_saving([([100 - s], [100]) for s in five], **FEW) for five in savings]
+    inside = np.mean([low <= 30 <= high for _, _, low, high in found])
+    assert 0.935 < inside < 0.965
 
 
 @pytest.mark.parametrize(
@@ -112,18 +120,18 @@ def test_estimates_leave_the_global_generator_and_their_input_alone():
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        (1, 7, "consistent"),
-        (1, 6, "consistent"),  # reaches the figure
-        (7, 9, "consistent"),
-        (1, 5.99, "partly"),
-        (1e-9, 1, "partly"),
-        (-3, -1, "inconsistent"),
-        (-3, -1e-9, "inconsistent"),
-        (-3, 0, "inconclusive"),  # contains 0
-        (0, 9, "inconclusive"),
-        (-1, 9, "inconclusive"),
-        (0, 0, "inconclusive"),
-        (np.nan, np.nan, "inconclusive"),
+        (1, 7, "supported"),
+        (1, 6, "supported"),  # reaches the figure
+        (7, 9, "supported"),
+        (1, 5.99, "supported in part"),
+        (1e-9, 1, "supported in part"),
+        (-3, -1, "contradicted"),
+        (-3, -1e-9, "contradicted"),
+        (-3, 0, "left open"),  # contains 0
+        (0, 9, "left open"),
+        (-1, 9, "left open"),
+        (0, 0, "left open"),
+        (np.nan, np.nan, "left open"),
     ],
 )
 def test_verdict(low, high, expected):

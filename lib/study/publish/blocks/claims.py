@@ -10,12 +10,7 @@ UNITS = {
     "C1, timed": "% of time saved",
     "C2": "points of top-1",
 }
-WORDS = {
-    "consistent": "supported",
-    "partly": "supported in part",
-    "inconclusive": "left open",
-    "inconsistent": "contradicted",
-}
+VERDICTS = ("supported", "supported in part", "left open", "contradicted")
 
 
 def findings_block():
@@ -46,7 +41,7 @@ def _faster(claims):
 def _more_accurate(claims):
     retrained = tables.read_table("compress", "claims_retrained")
     retrained = retrained[retrained["claim"] == "C2, retrained"]
-    lost = not set(retrained["verdict"]) & {"consistent", "partly"}
+    lost = not set(retrained["verdict"]) & {"supported", "supported in part"}
     after = "After retraining the gain is gone" if lost else "After retraining"
     gains = _gains(_headline(claims), " points of top-1")
     return (
@@ -90,9 +85,7 @@ def _smaller():
 
 def _word(claims):
     """What the verdicts of a claim come to."""
-    found = claims["verdict"].dropna()
-    words = [word for verdict, word in WORDS.items() if (found == verdict).any()]
-    return " and ".join(words)
+    return " and ".join(word for word in VERDICTS if (claims["verdict"] == word).any())
 
 
 def _headline(claims):
