@@ -167,6 +167,7 @@ class Compressor:
         )
         if scope == "conv":
             return model, seconds
+        self.features(model.features, self.images["train"])  # not part of the seconds
         whole, more = self._kept(
             recipe.file_key("all"), lambda: self._with_classifier(recipe, model)
         )
@@ -190,27 +191,33 @@ class Compressor:
 
     def retrained(self, retraining):
         """The network with weights or centers trained, and the seconds it took."""
-        start = time.perf_counter()
-        if retraining.trains_centers:
-            model, _ = self.compressed(retraining.recipe, retraining.scope)
-            model = copy.deepcopy(model)  # which is kept
-            trained, *data = self._to_train(model, retraining)
-            compression.train_centers(trained, *data, **self._training(retraining))
-            return model, time.perf_counter() - start
-        model = copy.deepcopy(self._before(retraining))
+        before, seconds = self._before(retraining)
+        if retraining.trains_centers:  # kept, for classifiers of several bits behind convolutions
+            key = ("trained", retraining)
+            model, more = self._kept(key, lambda: self._centers_trained(retraining, before))
+            return model, seconds + more
+        model, start = copy.deepcopy(before), time.perf_counter()
         trained, *data = self._to_train(model, retraining)
         cells_of = self._followed(retraining, trained, model)
         compression.train_through(trained, cells_of, *data, **self._training(retraining))
-        return model, time.perf_counter() - start
+        return model, seconds + time.perf_counter() - start
 
     def _before(self, retraining):
-        """The network as it is before weights are trained through."""
+        """The network as it is before training, and the seconds it took."""
+        if retraining.trains_centers:
+            return self.compressed(retraining.recipe, retraining.scope)
         if not retraining.in_classifier:
-            return self.network
+            return self.network, 0.0
         first = retraining.convolutions
-        if retraining.trained == "all":  # kept for classifiers of other bits
-            return self._kept(("trained", first), lambda: self.retrained(first)[0])[0]
-        return self.compressed(first, "conv")[0]
+        return (
+            self.retrained(first) if retraining.trained == "all" else self.compressed(first, "conv")
+        )
+
+    def _centers_trained(self, retraining, before):
+        model = copy.deepcopy(before)
+        trained, *data = self._to_train(model, retraining)
+        compression.train_centers(trained, *data, **self._training(retraining))
+        return model
 
     def trained_float(self, retraining):
         """The float network with the same layers trained alike, and the seconds it took."""

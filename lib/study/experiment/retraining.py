@@ -59,7 +59,7 @@ def retraining_rows(retrainer, network, ways, bits, inits):
     return rows, claims
 
 
-def compressed_claims(compressor, network, multiplier, epochs):
+def compressed_claims(compressor, network, multiplier, epochs, rate):
     """Rows of `claims_retrained` under `lib.compress`: before, and after its centers are trained.
 
     Parameters
@@ -71,15 +71,18 @@ def compressed_claims(compressor, network, multiplier, epochs):
         The price of a bit, the same from every initialization.
     epochs : int
         Of training the classifier's centers.
+    rate : float
+        Of Adam, in units of each codebook's spread.
     """
     before, after = {}, {}
     for init in (OURS, *BASELINES):
-        how = {"multiplier": multiplier, "init": init}
+        how = {"multiplier": multiplier, "init": init, "rate": rate}
         retraining = Retraining("compress", None, None, epochs, "classifier", **how)
         plain, _ = compressor.compressed(retraining.recipe, "all")
         trained, _ = compressor.retrained(retraining)
         for correct, model in ((before, plain), (after, trained)):
             correct[init] = compressor.correct(model)[None]
+        print(f"from {init}: {compressor.saved(plain, 'all')[1]:,} bytes", flush=True)
     return [
         row
         for claim, correct in (("C2, compressed", before), ("C2, compressed, trained", after))

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -70,21 +70,40 @@ def standard_rows(compressor, settings, scopes):
             model = with_weights(compressor.network, decoded)
             row = compressor.evaluated(scope, setting.method, size, model)
             row |= {"retrained": False, "pruned": False, "seconds": seconds}
-            row |= {"file": f"{scope}-{setting.method}, qp {setting.qp}", "distortion": error}
-            rows.append(row | {"cells_bytes": bytes_at_error(compressor, scope, error)})
+            row |= {"file": f"{scope}-{setting.method}, qp {setting.qp}", "qp": setting.qp}
+            row |= {"distortion": error, "cells_bytes": bytes_at_error(compressor, scope, error)}
+            rows.append(row)
     return rows
 
 
-def joined(frontier, experiment):
-    """Rows of the table `frontier` with those of another experiment's table `standard`.
+def standard_files(experiment, compressor, scopes):
+    """Rows of an experiment's table `standard`, to be shown among other files.
 
-    Unchanged, and with a line printed, where that experiment was not run.
+    None, and a line printed, where it was not run, or on another network or on other images.
+
+    Parameters
+    ----------
+    experiment : str
+    compressor : lib.study.experiment.frontier.Compressor
+        Of the other files.
+    scopes : sequence of {"conv", "all"}
+
+    Returns
+    -------
+    list of dict
     """
     if "standard" not in tables_of(experiment):
         print("The standard for neural network coding is not among the files: `make standard`.")
-        return frontier
+        return []
     rows = read_table(experiment, "standard")
-    return pd.concat([frontier, rows.loc[rows["scope"].isin(frontier["scope"]), frontier.columns]])
+    plain = 100 * compressor.float_correct["test"].mean()
+    if not np.allclose(rows["top1"] + rows["top1_drop"], plain, atol=1e-6):
+        print(
+            "The standard for neural network coding is not among the files: results of "
+            f"{experiment!r} are of another network or other images."
+        )
+        return []
+    return rows[rows["scope"].isin(scopes)].to_dict("records")
 
 
 def weights_of(network, scope):

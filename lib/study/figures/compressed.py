@@ -126,7 +126,7 @@ def plot_rates(rates):
                 )
             axis.set(yscale="log", title=layer)
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        figure.supxlabel("bits a weight in the file", fontsize=font_size())
+        figure.supxlabel("bits a weight, labels coded with one table", fontsize=font_size())
         figure.supylabel("squared error / variance", fontsize=font_size())
         handles = [
             Line2D([], [], color=color, marker=marker, label=name)

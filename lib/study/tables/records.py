@@ -269,11 +269,12 @@ TABLES = {
                 "file": "as in `frontier.csv`",
                 "layer n_weights": SHARED,
                 "n_clusters": "number of centers that are used",
-                "coding": "`entropy`, or the bits that labels are packed at",
-                "entropy": "entropy of the coded labels, in bits",
+                "coding": "of the labels: `entropy` (one table), `contexts`, or the bits that "
+                "they are packed at",
+                "entropy": "entropy of the labels, in bits; in contexts the bits of a label's code",
                 "bits_per_weight": "8 `bytes` over the number of weights",
                 "bytes_before": "bytes in float32",
-                "label_bytes": "bytes of the labels, the coder's counts included",
+                "label_bytes": "bytes of the labels, the coder's tables included",
                 "codebook_bytes": "bytes of the codebook and the channels' factors",
                 "bytes ratio": "bytes in the file; `bytes_before` over them",
             },
@@ -344,8 +345,8 @@ TABLES = {
                 "entropy of the first",
                 "n_clusters": "number of cells",
                 "entropy": "entropy of the labels, in bits a weight",
-                "bytes bits_per_weight": "of the labels, packed or entropy-coded, and float16 "
-                "centers",
+                "bytes bits_per_weight": "of the labels, packed or entropy-coded with one table, "
+                "and float16 centers; in contexts, as in files, dense layers take less",
                 "relative_distortion": "squared error over that of one center",
             },
             keys="layer cells n_clusters",

@@ -51,14 +51,18 @@ class KnownCompressor:
 
     def retrained(self, retraining):
         assert (retraining.trained, retraining.epochs) == ("classifier", 2)
+        assert retraining.rate == 0.003
         return [True, True, True, False], 1.0
 
     def correct(self, model):
         return np.array(model)
 
+    def saved(self, model, scope):
+        return None, 1000 * sum(model)
 
-def test_claims_under_compress_are_those_before_and_after_training():
-    judged = compressed_claims(KnownCompressor(), "net", 1e-9, 2)
+
+def test_claims_under_compress_are_those_before_and_after_training(capsys):
+    judged = compressed_claims(KnownCompressor(), "net", 1e-9, 2, 0.003)
     assert [(row["claim"], row["baseline"], row["measured"]) for row in judged] == [
         ("C2, compressed", "random", 25),
         ("C2, compressed", "linear", 25),
@@ -66,3 +70,4 @@ def test_claims_under_compress_are_those_before_and_after_training():
         ("C2, compressed, trained", "linear", 0),
     ]
     assert all(tuple(row) == TABLES["claims_retrained"].columns for row in judged)
+    assert "from random: 2,000 bytes" in capsys.readouterr().out

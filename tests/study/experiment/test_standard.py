@@ -10,7 +10,14 @@ from lib import compression
 from lib.study import tables
 from lib.study.experiment import readings, standard
 from lib.study.experiment.frontier import Compressor
-from lib.study.experiment.standard import Setting, bytes_at_error, coded, joined, squared_error
+from lib.study.experiment.standard import (
+    Setting,
+    bytes_at_error,
+    coded,
+    squared_error,
+    standard_files,
+    standard_rows,
+)
 
 WEIGHTS = {"a": torch.randn(64, 32, generator=torch.Generator().manual_seed(0))}
 INSTALLED = pytest.mark.skipif(not standard.PYTHON.exists(), reason="`make standard` installs it")
@@ -70,17 +77,21 @@ def test_cells_of_the_same_squared_error(narrow):
     )
 
 
-def test_rows_join_the_frontier_where_there_are_some(capsys):
-    columns = tables.TABLES["frontier"].columns
-    mine = pd.DataFrame([row("conv", "k-means", 500, 0.1)])[list(columns)]
-    pd.testing.assert_frame_equal(joined(mine, "toy-nothing"), mine)
-    assert "`make standard`" in capsys.readouterr().out
-    more = {"qp": -20, "distortion": 0.01, "cells_bytes": 450}
-    rows = [row(scope, "standard", 400, 0.2, **more) for scope in ("conv", "all")]
+def test_rows_are_a_table_that_joins_other_files_of_the_same_network(narrow, monkeypatch, capsys):
+    monkeypatch.setattr(standard, "coded", lambda weights, setting: (4000 + setting.qp, weights))
+    monkeypatch.setattr(standard, "bytes_at_error", lambda *of: 4200)
+    compressor = Compressor(narrow, "toy-standard", 1, 10, 1, 10)
+    assert standard_files("toy-standard", compressor, ["conv"]) == []
+    assert "is not among the files: `make standard`" in capsys.readouterr().out
+    rows = standard_rows(compressor, [Setting(-20, True), Setting(-24, False)], ["conv", "all"])
     tables.write_table(pd.DataFrame(rows), "toy-standard", "standard")
-    both = joined(mine, "toy-standard")
-    assert list(both["method"]) == ["k-means", "standard"]  # of the scopes that are there
-    assert set(both.columns) == set(columns)
+    found = standard_files("toy-standard", compressor, ["conv"])
+    assert [row["method"] for row in found] == ["standard", "standard, no trellis"]
+    assert [row["bytes"] for row in found] == [3980, 3976]
+    assert {*tables.TABLES["frontier"].columns, "held_out_drop"} <= set(found[0])
+    compressor.float_correct["test"] = compressor.float_correct["test"] ^ True
+    assert standard_files("toy-standard", compressor, ["conv"]) == []
+    assert "'toy-standard' are of another network or other images" in capsys.readouterr().out
 
 
 def test_reading():

@@ -112,17 +112,19 @@ def allocation(table):
 
 
 def remedies(table):
-    """The best combination of remedies, from the table `distortion`."""
+    """What all remedies together do, by weighting, from the table `distortion`."""
     texts = []
     for (bits, scope), rows in table.groupby(["bits", "scope"]):
         plain = rows[(rows["weighting"] == "none") & ~rows["compensated"] & ~rows["corrected"]]
-        best = rows.loc[rows["top1_drop"].idxmin()]
-        names = [f"weighted by {best['weighting']}"] if best["weighting"] != "none" else []
-        names += [name for name in ("compensated", "corrected") if best[name]]
+        both = rows[rows["compensated"] & rows["corrected"]]
+        drops = [
+            f"{row.top1_drop:.2f} "
+            + ("not weighted" if row.weighting == "none" else f"weighted by {row.weighting}")
+            for row in both.itertuples()
+        ]
         texts.append(
-            f"{bits_of(bits)}, `{scope}`: {plain['top1_drop'].iloc[0]:.2f} plain, "
-            f"{best['top1_drop']:.2f} with the best combination "
-            f"({listed(names) if names else 'plain'})"
+            f"{bits_of(bits)}, `{scope}`: {plain['top1_drop'].iloc[0]:.2f} plain; compensated and "
+            f"corrected {listed(drops)}"
         )
     return bullets("Points of top-1 lost in this run", texts)
 
@@ -157,7 +159,8 @@ def models(table):
             drops = [f"{row.method} {_loss(row)}" for row in least.itertuples()]
             parts.append(f"at the bytes of {bits_of(bits)}, {listed(drops)}")
         texts.append(f"{model}: {plain:.2f} % in float32; {'; '.join(parts)}")
-    text = bullets("Points of top-1 lost in this run by the best of each method", texts)
+    head = "Points of top-1 lost in this run by the best of each method on these same images"
+    text = bullets(head, texts)
     return "\n\n".join([text, *_starts(table)])
 
 
