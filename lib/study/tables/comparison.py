@@ -15,7 +15,7 @@ from ..provenance import git, read_manifest
 from .records import TABLES
 
 REFERENCE = "full"  # tables of other experiments are compared with this one's
-COMMITTED = (REFERENCE, "bench", "compress")  # theirs are compared with their own
+COMMITTED = (REFERENCE, "bench", "compress", "standard")  # theirs are compared with their own
 
 COUNTS = "shared must_agree agree may_vary within only_here only_there".split()
 SLACK = 0.5  # beyond the range of the committed networks, which are few
