@@ -37,7 +37,7 @@ resources: {{workers: 4, timeout: {timeout}}}
 @pytest.fixture
 def twenty(executor):
     """A sweep of twenty points: one fails, one kills its kernel, one runs out of its time."""
-    return TWENTY.format(timeout=30 if executor == "papermill" else 8)
+    return TWENTY.format(timeout=60 if executor == "papermill" else 8)
 
 
 def start(repository, path, *arguments):

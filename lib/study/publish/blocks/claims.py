@@ -1,7 +1,5 @@
 """Blocks about the claims of the paper and accuracy without retraining."""
 
-import numpy as np
-
 from ... import tables
 from ...experiment.claims import BASELINES, OURS, TOGETHER
 from ...tables.comparison import REFERENCE
@@ -25,7 +23,9 @@ def verdicts_block():
     """What was found about the claims, in words."""
     claims = tables.read_table(REFERENCE, "claims")
     speed, accuracy = (claims[claims["claim"] == claim] for claim in ("C1, counted", "C2"))
-    lines = [_faster(speed), _more_accurate(accuracy), _not_at_once(), _revision()]
+    passes, starts = tables.read_table(REFERENCE, "passes"), _accuracy_of_first_network()
+    lines = [_faster(speed), _more_accurate(accuracy)]
+    lines += [_not_at_once(passes, starts), _revision(passes, starts)]
     return "".join(f"- {line}\n" for line in lines)
 
 
@@ -54,30 +54,33 @@ def _more_accurate(claims):
     )
 
 
-def _not_at_once():
-    top1 = _accuracy_of_starts()
+def _not_at_once(passes, accuracy):
+    top1 = _top1_in_convolutions(accuracy)
     at_end = [f"{init} ones {top1[init, False, -1]:.1f} %" for init in BASELINES]
     return (
         "**Not both at once.** C1 is judged when no label changes any more, C2 after 20 "
         f"iterations. When no label changes, our centers reach {top1[OURS, True, -1]:.1f} % in "
-        f"the convolutions, {' and '.join(at_end)} ({_n_images()} test images). After 20 "
-        f"iterations ours have taken {_dearer():.0f} % more operations, since they sort the "
-        "weights first."
+        f"the convolutions, {' and '.join(at_end)} ({accuracy['n_images'].iloc[0]:,} test "
+        f"images). After 20 iterations ours have taken {_dearer(passes):.0f} % more operations, "
+        "since they sort the weights first."
     )
 
 
-def _revision():
-    ranges, top1 = _revised_inertia(), _accuracy_of_starts()
-    passes = tables.read_table(REFERENCE, "passes")
+def _revision(passes, accuracy):
+    ranges, top1 = _revised_inertia(), _top1_in_convolutions(accuracy)
     tried = passes.loc[passes["init"] == OURS, "splits_tried"].sum()
-    acts = f"tried {tried} splits" if tried else "never acted"
+    acts = (
+        f"tried {tried} splits after our start"
+        if tried
+        else "never acted after our start: C1 and C2 measure the start alone"
+    )
     errors = [
         f"from {init} centers {_range(ranges.loc[init, False])} without it, "
         f"{_range(ranges.loc[init, True])} with it"
         for init in BASELINES
     ]
     return (
-        f"**Revision of the centers** {acts} after our start: C1 and C2 measure the start alone. "
+        f"**Revision of the centers** {acts}. "
         "It helps other starts. The squared error after 20 iterations at 4 bits, over the optimal "
         f"one, lowest to highest of the layers: {'; '.join(errors)}; from ours "
         f"{_range(ranges.loc[OURS, True])}. In the convolutions revised linear centers reach "
@@ -85,28 +88,28 @@ def _revision():
     )
 
 
-def _accuracy_of_starts():
-    """Top-1 in the first network's convolutions at 4 bits, mean of seeds.
-
-    By initialization, revision and iterations (-1: until no label changes).
-    """
+def _accuracy_of_first_network():
+    """The table `accuracy`; -1 iterations: until no label changes."""
     table = tables.read_table(REFERENCE, "accuracy")
-    first = table["network"] == table["network"].iloc[0]
-    table = table[first & (table["bits"] == 4) & (table["scope"] == "conv")]
-    table = table.assign(max_iter=table["max_iter"].fillna(-1))
-    return table.groupby(["init", "revise", "max_iter"])["top1"].mean()
+    table = table[table["network"] == table["network"].iloc[0]]
+    return table.assign(max_iter=table["max_iter"].fillna(-1))
 
 
-def _n_images():
-    return f"{tables.read_table(REFERENCE, 'accuracy')['n_images'].iloc[0]:,}"
+def _top1_in_convolutions(accuracy):
+    """Top-1 at 4 bits, mean of seeds, by initialization, revision and iterations."""
+    rows = accuracy[(accuracy["bits"] == 4) & (accuracy["scope"] == "conv")]
+    return rows.groupby(["init", "revise", "max_iter"])["top1"].mean()
 
 
-def _dearer(k=16, n_iter=20):
-    """Percent of operations that a start which sorts costs more, in the convolutions."""
-    layers = tables.read_table(REFERENCE, "passes").drop_duplicates("layer")
-    n = layers.loc[layers["layer"].str.startswith("conv"), "n_weights"].to_numpy(float)
-    iterations = (n_iter + 1) * k
-    return 100 * ((n * (np.log2(n) + iterations)).sum() / (n * (1 + iterations)).sum() - 1)
+def _dearer(passes, n_iter=20):
+    """Percent of operations in the convolutions that our start costs more than linear centers.
+
+    After so many iterations: without those that the table `passes` has beyond them.
+    """
+    rows = passes[passes["layer"].str.startswith("conv")]
+    beyond = (rows["n_iter"] - n_iter) * rows["n_weights"] * 2 ** rows["bits"]
+    costs = (rows["operations"] - beyond).groupby(rows["init"]).sum()
+    return 100 * (costs[OURS] / costs["linear"] - 1)
 
 
 def _smaller():
@@ -185,11 +188,8 @@ def _relative(table):
 
 def accuracy_block():
     """Top-1 by initialization, bits and budget, `conv` / `all`."""
-    table = tables.read_table(REFERENCE, "accuracy")
-    table = table[table["network"] == table["network"].iloc[0]]
-    clustered = table[table["init"] != "float"]
-    clustered = tables.by_default(clustered)
-    clustered = clustered.assign(max_iter=clustered["max_iter"].fillna(-1))
+    table = _accuracy_of_first_network()
+    clustered = tables.by_default(table[table["init"] != "float"])
     shown = clustered[clustered["bits"].isin([3, 4])]
     keys = sorted(set(zip(shown["bits"], shown["max_iter"], strict=True)), key=_by_bits_and_budget)
     heads = [f"{b:.0f} bits, {'converged' if m < 0 else f'{m:.0f} iterations'}" for b, m in keys]
@@ -205,8 +205,8 @@ def accuracy_block():
         f"Top-1 in %, `conv` / `all`; float network {plain.top1:.1f}; {plain.n_images} test images"
     )
     seeds = shown[shown["init"] == "random"].groupby("bits")["seed"].nunique()
-    means = [f"{n} at {bits:.0f} bits" for bits, n in seeds.items()]
-    note += f". Random centers and k-means++: means over seeds ({', '.join(means)})"
+    counts = [f"{n} at {bits:.0f} bits" for bits, n in seeds.items()]
+    note += f". Random centers and k-means++: means over seeds ({', '.join(counts)})"
     return tables.markdown(["init", *heads], lines) + f"\n{note}.\n"
 
 
