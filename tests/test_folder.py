@@ -133,11 +133,14 @@ notebooks:
     bits: [1]
     inits: [linear]
 """
+# Of so many weights that a file of 1 bit a weight is not mostly its header.
 MODEL = """\
+import torch
 from torch import nn
 
 def net():
-    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
+    torch.manual_seed(0)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, 8))
 """
 
 
