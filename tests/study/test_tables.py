@@ -209,6 +209,19 @@ def test_accuracies_vary_within_their_intervals(root, capsys):
     assert out.splitlines()[-1] == "not reproduced: 2 rows of accuracy vary too far"
 
 
+def test_of_ruined_networks_nothing_is_said(root, capsys):
+    ruined = {"low": 29.0, "high": 31.0, "top1_drop": 60.0}
+    tables.write_table(accuracy().assign(**ruined), comparison.REFERENCE, "accuracy")
+    for top1_drop, may_vary in ((51.0, 0), (49.0, 2)):
+        ours = accuracy().assign(low=35.0, high=37.0, top1_drop=top1_drop)
+        tables.write_table(ours, "smoke", "accuracy")
+        (found,) = comparison.compare_tables("smoke").to_dict("records")
+        assert [found[key] for key in ("may_vary", "within")] == [may_vary, 0]
+    tables.write_table(accuracy().assign(low=35.0, high=37.0, top1_drop=60.0), "smoke", "accuracy")
+    comparison.compare_tables("smoke")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("nothing to reproduce")
+
+
 def iterations(**by_layer):
     """Make a table of kind speed with one row a layer."""
     row = dict.fromkeys(tables.TABLES["speed"].columns, 1)

@@ -19,6 +19,7 @@ COMMITTED = (REFERENCE, "bench", "compress", "standard")  # theirs are compared 
 
 COUNTS = "shared must_agree agree may_vary within only_here only_there".split()
 SLACK = 0.5  # beyond the range of the committed networks, which are few
+RUINED = 50  # points of top-1 lost: what is left is another number on every machine
 
 TRAINING = "01-train"
 # Parameters of the training notebook that do not change a network of a given name. Manifests of
@@ -170,7 +171,10 @@ def _limits(table, both, theirs):
 
 
 def _intervals_overlap(table, both, theirs):
-    """Whether intervals overlap those of the committed networks, taken together."""
+    """Whether intervals overlap those of the committed networks, taken together.
+
+    Of networks that are ruined on both sides nothing is said.
+    """
     keys = [key for key in table.key_columns if key != "network"]
     ends = theirs[keys].assign(
         least=pd.to_numeric(theirs["low"]), most=pd.to_numeric(theirs["high"])
@@ -178,7 +182,11 @@ def _intervals_overlap(table, both, theirs):
     ranges = ends.groupby(keys).agg(least=("least", "min"), most=("most", "max"))
     there = both[keys].join(ranges, on=keys)
     low, high = pd.to_numeric(both["low"]), pd.to_numeric(both["high"])
-    return ((low <= there["most"]) & (there["least"] <= high)).astype(object)
+    found = ((low <= there["most"]) & (there["least"] <= high)).astype(object)
+    if "top1_drop" not in table.columns:
+        return found
+    ruined = [pd.to_numeric(both[name]) > RUINED for name in ("top1_drop", "top1_drop_there")]
+    return found.mask(ruined[0] & ruined[1], None)
 
 
 def _within_networks(table, both, theirs):
