@@ -4,9 +4,11 @@ import copy
 import json
 import random
 import struct
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
@@ -106,6 +108,31 @@ def test_scales_a_fixed_center_and_unused_centers(tmp_path):
     found = load(tmp_path / "it", nn.Linear(50, 20), shared=True)
     assert_equal_states(plain_state(found), plain_state(layer))
     assert found.parametrizations.weight[0].fixed == 1
+
+
+def version_1():
+    """The model whose file version 1 of the format holds: entropy-coded labels, then packed."""
+    model = nn.Sequential(nn.Linear(300, 200), nn.Linear(200, 9))
+    with torch.no_grad():
+        for layer in model:
+            layer.bias.copy_(torch.arange(layer.out_features) / 8)
+    numbers = (torch.arange(60_000) * 7919 % 20).view(200, 300)
+    labels = 1 - (numbers == 0).int() + (numbers == 1).int()
+    scale = 1 + torch.arange(200.0)[:, None] / 256
+    weight = SharedWeight(labels, 3, scale=scale, fixed=1)
+    install(model[0], "weight", weight, torch.tensor([-0.25, 0.0, 0.5]))
+    labels = (torch.arange(1_800) * 31 % 16).view(9, 200)
+    install(model[1], "weight", SharedWeight(labels, 16), torch.arange(16.0) - 7.5)
+    return model
+
+
+def test_files_of_version_1_still_load():
+    path = Path(__file__).parent / "files/version-1.safetensors"
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["version"] == "1"
+    found = load(path, nn.Sequential(nn.Linear(300, 200), nn.Linear(200, 9)))
+    assert_equal_states(found.state_dict(), plain_state(version_1()))
+    assert [row["coding"] for row in describe(path)[:2]] == ["entropy", "4 bits"]
 
 
 def test_skewed_labels_are_entropy_coded(tmp_path):
