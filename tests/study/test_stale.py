@@ -91,6 +91,23 @@ def test_a_module_that_is_new(root):
     assert stale.age("full").changed == []
 
 
+def test_what_draws_is_compared_with_what_drew_last(root):
+    (root / "lib/study/figures").mkdir(parents=True)
+    for folder in ("lib/study", "lib/study/figures"):
+        (root / folder / "__init__.py").write_text(MODULE)
+    replaced(root, "lib/used.py", "def f", "from .study import figures\n\n\ndef f")
+    commit(root)
+    replaced(root, "lib/study/figures/__init__.py", "x + 1", "x + 2")
+    assert stale.age("full").changed == ["lib/study/figures/__init__.py"]
+    git(root, "commit", "-a", "-m", "two")
+    record = {"code": {"commit": git(root, "rev-parse", "HEAD").strip()}}
+    (root / "results/full/redrawn.json").write_text(json.dumps(record))
+    assert stale.age("full").changed == []
+    replaced(root, "lib/study/figures/__init__.py", "x + 2", "x + 3")
+    replaced(root, "lib/used.py", "x + 1", "x + 2")
+    assert stale.age("full").changed == ["lib/study/figures/__init__.py", "lib/used.py"]
+
+
 def test_the_command_lists_what_is_old_alone(root, capsys):
     assert __main__.main(["stale"]) == 0
     assert capsys.readouterr().out == ""

@@ -47,7 +47,8 @@ def plot_frontier(frontier):
             if axis.get_subplotspec().is_first_col():
                 axis.set_ylabel("top-1 (%)")
         lowest = frontier["top1"].max() - 12
-        axes[0].set_ylim(bottom=max(lowest, frontier["top1"].min() - 0.5))
+        bottom, top = max(lowest, frontier["top1"].min() - 0.5), frontier["high"].max() + 0.5
+        axes[0].set_ylim(bottom, top)  # not by points that are out of sight
         present = set(frontier["method"])
         retrained = set(frontier.loc[frontier["retrained"], "method"])
         handles = [

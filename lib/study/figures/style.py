@@ -58,7 +58,7 @@ METHODS = {
     "compress from linear": (named("linear").color, "*"),
     "compress from random": (named("random").color, "*"),
     "standard": ("tab:olive", "h"),
-    "standard, no trellis": ("tab:olive", "8"),
+    "standard, no trellis": ("tab:olive", "s"),
     "compress, centers trained": ("0.1", "^"),
     "compress, all centers trained": ("0.1", "p"),
     "compress, trained through": ("0.1", "v"),

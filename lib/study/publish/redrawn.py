@@ -1,7 +1,7 @@
 """Figures drawn again from an experiment's tables: what they depend on is recorded beside them.
 
-The manifest is written by runs alone. ``redrawn.json`` names the figures that are no longer the
-run's, the code that drew them, and the tables they come from.
+The manifest is written by runs alone. ``redrawn.json`` has the code that drew the figures last, the
+tables they come from, and the digests of those that are no longer the run's.
 """
 
 import json
@@ -41,11 +41,7 @@ def redraw(experiment):
             drawn += [f"figures/{name}.{suffix}" for suffix in ("pdf", "png")]
     found = {name: files.sha256(folder / name) for name in drawn}
     others = {name: digest for name, digest in found.items() if digest != outputs[name]}
-    record = folder / REDRAWN
-    if not others:
-        record.unlink(missing_ok=True)
-        return []
     tables = {name: sha for name, sha in outputs.items() if name.endswith(".csv")}
     text = {"experiment": experiment, **provenance(), "figures": others, "tables": tables}
-    files.write_atomically(record, json.dumps(text, indent=2, ensure_ascii=False) + "\n")
+    files.write_atomically(folder / REDRAWN, json.dumps(text, indent=2, ensure_ascii=False) + "\n")
     return list(others)

@@ -2,21 +2,24 @@
 
 An input has changed if it differs in more than comments, docstrings, an experiment's description
 and words between the cells of a notebook. Only modules that an experiment's notebooks import count.
+What draws figures is compared with the code that drew them last.
 """
 
 import ast
+import json
 from typing import NamedTuple
 
 import nbformat
 import yaml
 
 from .. import paths
-from ..provenance import git, read_manifest
+from ..provenance import REDRAWN, git, read_manifest
 from ..tables.comparison import COMMITTED
 from .freshness import imported_modules
 from .parameters import load_experiment, notebook_path
 
 READ = ("requirements.txt", "data/SHA256SUMS")
+DRAWING = "lib/study/figures/"
 
 
 class Age(NamedTuple):
@@ -55,7 +58,15 @@ def age(experiment):
     if commit is None or git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         return Age(experiment, commit, None)
     inputs = sorted(path.relative_to(paths.ROOT).as_posix() for path in _inputs(experiment))
-    return Age(experiment, commit, [name for name in inputs if _changed(commit, name)])
+    drawn = _redrawn(experiment) or commit
+    since = {name: drawn if name.startswith(DRAWING) else commit for name in inputs}
+    return Age(experiment, commit, [name for name in inputs if _changed(since[name], name)])
+
+
+def _redrawn(experiment):
+    """Commit of the code that drew an experiment's figures after its run, if any did."""
+    record = paths.results_folder(experiment) / REDRAWN
+    return json.loads(record.read_text())["code"]["commit"] if record.exists() else None
 
 
 def _inputs(experiment):
