@@ -14,6 +14,7 @@ from .compression import (
     frontier_block,
     retraining_block,
     runtimes_block,
+    standard_block,
 )
 from .records import columns_block, commits_block, table_block
 from .speed import bench_block, rows_block, targets_block
@@ -30,6 +31,7 @@ BLOCKS = {
     "revision": revision_block,
     "frontier": frontier_block,
     "aims": aims_block,
+    "standard": standard_block,
     "retraining": retraining_block,
     "distortion": distortion_block,
     "allocation": allocation_block,
