@@ -82,7 +82,7 @@ format: $(STAMP) ## rewrite sources as ruff would have them
 install: $(STAMP) ## .venv with the pinned packages; the other targets call it
 
 clean: ## remove what was made, but .venv and the committed results
-	rm -rf docs/_build docs/executed .cache .hypothesis .import_linter_cache .pytest_cache .ruff_cache *.egg-info build
+	rm -rf docs/_build docs/executed docs/jupyter_execute .cache .hypothesis .import_linter_cache .pytest_cache .ruff_cache *.egg-info build
 	git clean -fdqX results
 	find lib data notebooks tests -name __pycache__ -exec rm -rf {} +
 
