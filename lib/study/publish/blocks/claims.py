@@ -130,7 +130,7 @@ def _smaller():
         return text
     best = coded[coded["held_out"] <= MOST_LOST].nsmallest(1, "bytes").iloc[0]
     return (
-        f"{text} That of the standard (ISO/IEC 15938-17), which sees no images, is "
+        f"{text} By the standard (ISO/IEC 15938-17), which sees no images, it is "
         f"{best['ratio']:.0f} times smaller and loses {lost_text(best)}."
     )
 
