@@ -2,9 +2,8 @@
 
 from ... import tables
 from ...experiment.claims import BASELINES, OURS, TOGETHER
-from ...experiment.recipes import MOST_LOST
 from ...tables.comparison import REFERENCE
-from .compression import files_of_compress
+from .compression import files_of_compress, smallest_accurate
 from .words import least_and_most, lost_text, verdict_counts
 
 UNITS = {
@@ -128,7 +127,7 @@ def _smaller():
     coded = files[files["method"].str.startswith("standard")]
     if len(coded) == 0:
         return text
-    best = coded[coded["held_out"] <= MOST_LOST].nsmallest(1, "bytes").iloc[0]
+    best = smallest_accurate(coded)
     return (
         f"{text} By the standard (ISO/IEC 15938-17), which sees no images, it is "
         f"{best['ratio']:.0f} times smaller and loses {lost_text(best)}."

@@ -1,9 +1,9 @@
 """Words and numbers that several blocks have."""
 
 
-def top1_text(row, unit=""):
+def top1_text(row):
     """Top-1 of a row with its interval."""
-    return f"{row.top1:.2f}{unit} [{row.low:.1f}, {row.high:.1f}]"
+    return f"{row.top1:.2f} [{row.low:.1f}, {row.high:.1f}]"
 
 
 def lost_text(row):
