@@ -2,13 +2,15 @@
 
 What follows from the committed convolutions' weights alone *must agree* on every machine, within
 the stated tolerances. What comes of a trained classifier *may vary*, since another processor trains
-another network: intervals must overlap, and iterations lie within the range of the committed
-networks. Of the rest nothing is said.
+another network: intervals must overlap, and iterations lie within what the committed networks
+predict. Of the rest nothing is said.
 """
 
 import io
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from .. import paths
 from ..provenance import git, read_manifest
@@ -18,7 +20,7 @@ REFERENCE = "full"  # tables of other experiments are compared with this one's
 COMMITTED = (REFERENCE, "bench", "compress", "standard")  # theirs are compared with their own
 
 COUNTS = "shared must_agree agree may_vary within only_here only_there".split()
-SLACK = 0.5  # beyond the range of the committed networks, which are few
+CONFIDENCE = 0.95  # of the iterations predicted for another network, in all lines together
 RUINED = 50  # points of top-1 lost: what is left is another number on every machine
 
 TRAINING = "01-train"
@@ -190,22 +192,37 @@ def _intervals_overlap(table, both, theirs):
 
 
 def _within_networks(table, both, theirs):
-    """Whether iterations are within the range of the committed networks, where there are several.
+    """Whether iterations are those that the committed networks predict for another one.
 
-    Paths that a limit ended have no number of iterations to compare.
+    A line is all but network and seed. Its prediction interval takes the logarithm of iterations
+    for normal: mean +- t sd sqrt(1 + 1 / networks), with networks - 1 degrees of freedom, since
+    the seeds of one network are not independent, and Bonferroni's correction for the lines.
+    Lines of one network, and paths that a limit ended, are not judged.
     """
     keys = [key for key in table.key_columns if key not in ("seed", "repeat")]
     ended = theirs[_converged(theirs)]
-    whole = ended.assign(layer=ended["layer"].str.rpartition("/")[2], network=ended["layer"])
-    whole["n_iter"] = pd.to_numeric(whole["n_iter"])
-    ranges = whole.groupby(keys).agg(
-        least=("n_iter", "min"), most=("n_iter", "max"), networks=("network", "nunique")
+    lines = (
+        ended.assign(layer=_of_any_network(ended), network=ended["layer"], log=_log(ended))
+        .groupby(keys)
+        .agg(mean=("log", "mean"), sd=("log", "std"), networks=("network", "nunique"))
+        .query("networks > 1")
     )
-    found = both[keys].join(ranges, on=keys)
-    ours = pd.to_numeric(both["n_iter"])
-    within = (ours * (1 + SLACK) >= found["least"]) & (ours <= found["most"] * (1 + SLACK))
-    judged = (found["networks"] > 1) & _converged(both)
+    certain = 1 - (1 - CONFIDENCE) / 2 / max(len(lines), 1)
+    reach = stats.t.ppf(certain, lines["networks"] - 1) * np.sqrt(1 + 1 / lines["networks"])
+    lines["reach"] = reach * lines["sd"]
+    predicted = both.assign(layer=_of_any_network(both))[keys].join(lines, on=keys)
+    within = (_log(both) - predicted["mean"]).abs() <= predicted["reach"]
+    judged = predicted["networks"].notna() & _converged(both)
     return within.astype(object).where(judged, None)
+
+
+def _of_any_network(rows):
+    """The layer of each row without the network before it."""
+    return rows["layer"].str.rpartition("/")[2]
+
+
+def _log(rows):
+    return np.log(pd.to_numeric(rows["n_iter"]))
 
 
 def _converged(rows):
