@@ -2,8 +2,8 @@
 
 What follows from the committed convolutions' weights alone *must agree* on every machine, within
 the stated tolerances. What comes of a trained classifier *may vary*, since another processor trains
-another network: intervals must overlap, and iterations lie within what the committed networks
-predict. Of the rest nothing is said.
+another network: intervals must overlap, and what is counted on one network must be what the
+committed networks predict. Of the rest nothing is said.
 """
 
 import io
@@ -20,7 +20,7 @@ REFERENCE = "full"  # tables of other experiments are compared with this one's
 COMMITTED = (REFERENCE, "bench", "compress", "standard")  # theirs are compared with their own
 
 COUNTS = "shared must_agree agree may_vary within only_here only_there".split()
-CONFIDENCE = 0.95  # of the iterations predicted for another network, in all lines together
+CONFIDENCE = 0.95  # of all that the committed networks predict for the networks of a run
 RUINED = 50  # points of top-1 lost: what is left is another number on every machine
 
 TRAINING = "01-train"
@@ -167,8 +167,10 @@ def _limits(table, both, theirs):
         return limits
     if {"low", "high"} <= set(table.columns):
         limits = _intervals_overlap(table, both, theirs)
+        if "verdict" in table.columns:
+            limits = limits.mask(_of_one_network(both), _gains_predicted(table, both, theirs))
     elif "n_iter" in table.tolerances:
-        limits = _within_networks(table, both, theirs)
+        limits = _iterations_predicted(table, both, theirs)
     return limits if table.may_vary is None else limits.where(table.may_vary(both), None)
 
 
@@ -191,38 +193,56 @@ def _intervals_overlap(table, both, theirs):
     return found.mask(ruined[0] & ruined[1], None)
 
 
-def _within_networks(table, both, theirs):
-    """Whether iterations are those that the committed networks predict for another one.
+def _of_one_network(claims):
+    """Whether each claim is one network's part of a verdict on several, and has none itself."""
+    return claims["verdict"] == ""
 
-    A line is all but network and seed. Its prediction interval takes the logarithm of iterations
-    for normal: mean +- t sd sqrt(1 + 1 / networks), with networks - 1 degrees of freedom, since
-    the seeds of one network are not independent, and Bonferroni's correction for the lines.
-    Lines of one network, and paths that a limit ended, are not judged.
+
+def _gains_predicted(table, both, theirs):
+    """Whether gains without a verdict are those that the committed networks predict."""
+    keys = [key for key in table.key_columns if key != "network"]
+    sides = [
+        rows[_of_one_network(rows)].pipe(lambda of: of.assign(value=pd.to_numeric(of["measured"])))
+        for rows in (both, theirs)
+    ]
+    return _predicted(*sides, keys).reindex(both.index)
+
+
+def _iterations_predicted(table, both, theirs):
+    """Whether iterations are those that the committed networks predict, by their logarithms.
+
+    Seeds of one network are not independent: a line has all of them. Paths that a limit ended
+    have no number of iterations to compare.
     """
     keys = [key for key in table.key_columns if key not in ("seed", "repeat")]
-    ended = theirs[_converged(theirs)]
-    lines = (
-        ended.assign(layer=_of_any_network(ended), network=ended["layer"], log=_log(ended))
-        .groupby(keys)
-        .agg(mean=("log", "mean"), sd=("log", "std"), networks=("network", "nunique"))
-        .query("networks > 1")
+    sides = [
+        rows[_converged(rows)].pipe(
+            lambda of: of.assign(
+                network=of["layer"],
+                layer=of["layer"].str.rpartition("/")[2],
+                value=np.log(pd.to_numeric(of["n_iter"]).clip(lower=1)),
+            )
+        )
+        for rows in (both, theirs)
+    ]
+    return _predicted(*sides, keys).reindex(both.index)
+
+
+def _predicted(ours, theirs, keys):
+    """Whether each `value` is in the prediction interval of its line; None of a single network.
+
+    A line has equal `keys`. Its interval is mean +- t sd sqrt(1 + 1 / networks), by Student's t
+    with networks - 1 degrees of freedom, and with Bonferroni's correction for the predictions: one
+    for each line of each network in `ours`.
+    """
+    lines = theirs.groupby(keys).agg(
+        mean=("value", "mean"), sd=("value", "std"), networks=("network", "nunique")
     )
-    certain = 1 - (1 - CONFIDENCE) / 2 / max(len(lines), 1)
-    reach = stats.t.ppf(certain, lines["networks"] - 1) * np.sqrt(1 + 1 / lines["networks"])
-    lines["reach"] = reach * lines["sd"]
-    predicted = both.assign(layer=_of_any_network(both))[keys].join(lines, on=keys)
-    within = (_log(both) - predicted["mean"]).abs() <= predicted["reach"]
-    judged = predicted["networks"].notna() & _converged(both)
-    return within.astype(object).where(judged, None)
-
-
-def _of_any_network(rows):
-    """The layer of each row without the network before it."""
-    return rows["layer"].str.rpartition("/")[2]
-
-
-def _log(rows):
-    return np.log(pd.to_numeric(rows["n_iter"]))
+    known = ours.join(lines[lines["networks"] > 1], on=keys).dropna(subset="networks")
+    predictions = max(known.groupby([*keys, "network"]).ngroups, 1)
+    t = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / predictions, known["networks"] - 1)
+    reach = t * known["sd"] * np.sqrt(1 + 1 / known["networks"])
+    return ((known["value"] - known["mean"]).abs() <= reach).astype(object).reindex(ours.index)
 
 
 def _converged(rows):
