@@ -1,6 +1,6 @@
 """Measure what docs/your-model.md says of compress: python docs/measure_compress.py EXPERIMENT.
 
-The network is that which 01-train of the experiment trained; half an hour on two cores.
+The network is that which 01-train of the experiment trained; 20 to 30 minutes on two cores.
 """
 
 import resource
