@@ -9,6 +9,7 @@ import pytest
 
 from lib.study import paths
 from lib.study.publish import report
+from lib.study.publish.blocks.claims import VERDICTS
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,13 @@ def test_every_table_and_figure_is_in_it(page):
     assert f"git checkout {manifest['code']['commit']}" in text
     assert text.index('id="claims"') < text.index('id="figures"') < text.index('id="tables"')
     assert text.count("<math") == len(report.METHOD)
+
+
+@pytest.mark.parametrize("word", VERDICTS)
+def test_every_verdict_is_explained_and_has_a_color(page, word):
+    text = page.read_text()
+    assert f"<em>{word}</em>" in text.replace("\n", " ")
+    assert f".{word.replace(' ', '-')} {{ color:" in text
 
 
 def test_it_names_nothing_outside(page):
