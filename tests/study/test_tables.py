@@ -300,8 +300,11 @@ def test_counts_of_one_network_vary_within_what_the_committed_predict(root, meas
     gains = [40 - 10 * 2**0.5, 40, 40, 40, 40 + 10 * 2**0.5]
     rows = [claim("C1, counted", "all", x, f"n{i}", verdict="") for i, x in enumerate(gains)]
     together = claim("C1, counted", "all", 40, "together")
+    # Seconds are not judged, and are no further prediction.
+    rows += [row | {"claim": "C1, timed"} for row in rows]
     tables.write_table(pd.DataFrame([*rows, together]), comparison.REFERENCE, "claims")
     ours = [claim("C1, counted", "all", measured, "n0", verdict=""), together]
+    ours.append(claim("C1, timed", "all", 0, "n0", verdict=""))
     tables.write_table(pd.DataFrame(ours), "smoke", "claims")
     (found,) = comparison.compare_tables("smoke").to_dict("records")
     assert (found["may_vary"], found["within"]) == (2, 1 + within)

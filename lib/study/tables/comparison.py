@@ -168,7 +168,8 @@ def _limits(table, both, theirs):
     if {"low", "high"} <= set(table.columns):
         limits = _intervals_overlap(table, both, theirs)
         if "verdict" in table.columns:
-            limits = limits.mask(_of_one_network(both), _gains_predicted(table, both, theirs))
+            of_one = _of_one_network(table, both)
+            limits = limits.mask(of_one, _gains_predicted(table, both, theirs))
     elif "n_iter" in table.tolerances:
         limits = _iterations_predicted(table, both, theirs)
     return limits if table.may_vary is None else limits.where(table.may_vary(both), None)
@@ -193,16 +194,19 @@ def _intervals_overlap(table, both, theirs):
     return found.mask(ruined[0] & ruined[1], None)
 
 
-def _of_one_network(claims):
+def _of_one_network(table, claims):
     """Whether each claim is one network's part of a verdict on several, and has none itself."""
-    return claims["verdict"] == ""
+    judged = True if table.may_vary is None else table.may_vary(claims)
+    return (claims["verdict"] == "") & judged
 
 
 def _gains_predicted(table, both, theirs):
     """Whether gains without a verdict are those that the committed networks predict."""
     keys = [key for key in table.key_columns if key != "network"]
     sides = [
-        rows[_of_one_network(rows)].pipe(lambda of: of.assign(value=pd.to_numeric(of["measured"])))
+        rows[_of_one_network(table, rows)].pipe(
+            lambda of: of.assign(value=pd.to_numeric(of["measured"]))
+        )
         for rows in (both, theirs)
     ]
     return _predicted(*sides, keys).reindex(both.index)
