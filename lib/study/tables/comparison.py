@@ -163,16 +163,19 @@ def _must_agree(table, rows):
 def _limits(table, both, theirs):
     """Whether each row is within its limits; None where it has none."""
     limits = pd.Series(None, index=both.index, dtype=object)
+    if table.may_vary is not None:
+        both, theirs = (rows[table.may_vary(rows)] for rows in (both, theirs))
     if both.empty:
         return limits
     if {"low", "high"} <= set(table.columns):
-        limits = _intervals_overlap(table, both, theirs)
+        found = _intervals_overlap(table, both, theirs)
         if "verdict" in table.columns:
-            of_one = _of_one_network(table, both)
-            limits = limits.mask(of_one, _gains_predicted(table, both, theirs))
+            found = found.mask(both["verdict"] == "", _gains_predicted(table, both, theirs))
     elif "n_iter" in table.tolerances:
-        limits = _iterations_predicted(table, both, theirs)
-    return limits if table.may_vary is None else limits.where(table.may_vary(both), None)
+        found = _iterations_predicted(table, both, theirs)
+    else:
+        return limits
+    return found.reindex(limits.index)
 
 
 def _intervals_overlap(table, both, theirs):
@@ -194,50 +197,46 @@ def _intervals_overlap(table, both, theirs):
     return found.mask(ruined[0] & ruined[1], None)
 
 
-def _of_one_network(table, claims):
-    """Whether each claim is one network's part of a verdict on several, and has none itself."""
-    judged = True if table.may_vary is None else table.may_vary(claims)
-    return (claims["verdict"] == "") & judged
-
-
 def _gains_predicted(table, both, theirs):
-    """Whether gains without a verdict are those that the committed networks predict."""
+    """Whether gains without a verdict are those that the committed networks predict.
+
+    Each is of one network, a part of the verdict on several.
+    """
     keys = [key for key in table.key_columns if key != "network"]
-    sides = [
-        rows[_of_one_network(table, rows)].pipe(
-            lambda of: of.assign(value=pd.to_numeric(of["measured"]))
-        )
-        for rows in (both, theirs)
-    ]
-    return _predicted(*sides, keys).reindex(both.index)
+    return _predicted(_gains_of_one(both), _gains_of_one(theirs), keys)
+
+
+def _gains_of_one(claims):
+    """The gains without a verdict."""
+    single = claims[claims["verdict"] == ""]
+    return single.assign(value=pd.to_numeric(single["measured"]))
 
 
 def _iterations_predicted(table, both, theirs):
     """Whether iterations are those that the committed networks predict, by their logarithms.
 
-    Seeds of one network are not independent: a line has all of them. Paths that a limit ended
-    have no number of iterations to compare.
+    Seeds of one network are not independent: a line has all of them.
     """
     keys = [key for key in table.key_columns if key not in ("seed", "repeat")]
-    sides = [
-        rows[_converged(rows)].pipe(
-            lambda of: of.assign(
-                network=of["layer"],
-                layer=of["layer"].str.rpartition("/")[2],
-                value=np.log(pd.to_numeric(of["n_iter"]).clip(lower=1)),
-            )
-        )
-        for rows in (both, theirs)
-    ]
-    return _predicted(*sides, keys).reindex(both.index)
+    return _predicted(_paths_to_the_end(both), _paths_to_the_end(theirs), keys)
+
+
+def _paths_to_the_end(rows):
+    """The paths that ended by themselves: others have no number of iterations to compare."""
+    ended = rows[_converged(rows)]
+    return ended.assign(
+        network=ended["layer"],
+        layer=ended["layer"].str.rpartition("/")[2],
+        value=np.log(pd.to_numeric(ended["n_iter"]).clip(lower=1)),
+    )
 
 
 def _predicted(ours, theirs, keys):
-    """Whether each `value` is in the prediction interval of its line; None of a single network.
+    """Whether each `value` is in the prediction interval of its line, where that has one.
 
-    A line has equal `keys`. Its interval is mean +- t sd sqrt(1 + 1 / networks), by Student's t
-    with networks - 1 degrees of freedom, and with Bonferroni's correction for the predictions: one
-    for each line of each network in `ours`.
+    A line has equal `keys`, and several networks. Its interval is mean +- t sd sqrt(1 + 1 /
+    networks), by Student's t with networks - 1 degrees of freedom, and with Bonferroni's correction
+    for the predictions: one for each line of each network in `ours`.
     """
     lines = theirs.groupby(keys).agg(
         mean=("value", "mean"), sd=("value", "std"), networks=("network", "nunique")
@@ -246,7 +245,7 @@ def _predicted(ours, theirs, keys):
     predictions = max(known.groupby([*keys, "network"]).ngroups, 1)
     t = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / predictions, known["networks"] - 1)
     reach = t * known["sd"] * np.sqrt(1 + 1 / known["networks"])
-    return ((known["value"] - known["mean"]).abs() <= reach).astype(object).reindex(ours.index)
+    return ((known["value"] - known["mean"]).abs() <= reach).astype(object)
 
 
 def _converged(rows):
