@@ -23,7 +23,6 @@ from .executed import tidy
 from .parameters import check_parameters
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
-STARTS = 3  # attempts to start a kernel
 OUTPUTS = ("tables", "figures", "headline")  # folders whose new files a run records
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -81,7 +80,7 @@ def run_notebook(
         stale.unlink(missing_ok=True)
     before, start = _written(experiment), time.monotonic()
     try:
-        status = _started(notebook, partial, parameters, timeout, **options)
+        status = _papermill(notebook, partial, parameters, timeout, **options)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -111,29 +110,6 @@ def run_notebook(
     return record
 
 
-def _started(notebook, output, parameters, timeout, **options):
-    """Exit status of papermill; call it again if the kernel did not start.
-
-    A kernel looks for free ports and takes them a moment later. When many start at once, another
-    may take them first; then no cell has run.
-    """
-    for _ in range(STARTS):
-        status = _papermill(notebook, output, parameters, timeout, **options)
-        if status != 1 or not _is_untouched(output):
-            break
-        print(f"{notebook.stem}: its kernel did not start", file=sys.stderr)
-    return status
-
-
-def _is_untouched(executed):
-    """Whether papermill wrote the notebook but started no cell."""
-    try:
-        cells = nbformat.read(executed, as_version=4).cells
-    except (OSError, ValueError):  # not there, or no notebook
-        return False
-    return not any(cell.metadata.get("papermill", {}).get("start_time") for cell in cells)
-
-
 def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, log=None):
     """Exit status of papermill, or "timeout" if the run took too long and was ended."""
     progress = "--progress-bar" if sys.stderr.isatty() else "--no-progress-bar"
@@ -151,7 +127,8 @@ def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, lo
     }
     if threads is not None:
         environment |= dict.fromkeys(THREADS, str(threads))
-    with _ipython_folder() as ipython, _opened(log) as shown:
+    # The kernel's own folder: its sockets, and not the user's settings of IPython.
+    with tempfile.TemporaryDirectory() as ipython, _opened(log) as shown:
         # In a file, since a command line has a limit. YAML by PyYAML: papermill reads JSON's 1e-05
         # as text.
         values = Path(ipython, "parameters.yml")
@@ -180,18 +157,6 @@ def _papermill(notebook, output, parameters, timeout, threads=None, cwd=None, lo
 def _opened(log):
     """The open log; None if the output goes to the terminal."""
     return contextlib.nullcontext() if log is None else open(log, "w")
-
-
-@contextlib.contextmanager
-def _ipython_folder():
-    """A folder of IPython settings for one run, so that the user's settings do not apply."""
-    with tempfile.TemporaryDirectory() as folder:
-        profile = Path(folder, "profile_default")
-        profile.mkdir()
-        # Otherwise every kernel warns that its messages to papermill are not encrypted.
-        quiet = 'get_config().IPKernelApp.log_level = "ERROR"\n'
-        (profile / "ipython_kernel_config.py").write_text(quiet)
-        yield folder
 
 
 def _end(process):

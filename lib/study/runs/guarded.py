@@ -13,8 +13,26 @@ import time
 
 import psutil
 from papermill.__main__ import papermill
+from papermill.engines import NBClientEngine, papermill_engines
+from traitlets.config import Config
 
 SECONDS = 0.5  # between two checks of the parent process
+
+
+class Engine(NBClientEngine):
+    """Papermill's engine, with a kernel that listens at sockets in the run's own folder.
+
+    By default it listens at five ports, which are looked for before the kernel takes them. When
+    many kernels start at once, another may take one first. Then the kernel dies or, if it is the
+    port of its output, hangs.
+    """
+
+    @classmethod
+    def execute_managed_notebook(cls, *arguments, **options):
+        """Run the cells; arguments as those of papermill's engine."""
+        connection = os.path.join(os.environ["IPYTHONDIR"], "kernel.json")
+        config = Config(KernelManager={"transport": "ipc", "connection_file": connection})
+        return super().execute_managed_notebook(*arguments, config=config, **options)
 
 
 def _watch(parent):
@@ -33,5 +51,6 @@ def _is_news(record):
 
 if __name__ == "__main__":
     logging.getLogger("papermill").addFilter(_is_news)
+    papermill_engines.register(None, Engine)
     threading.Thread(target=_watch, args=(int(sys.argv.pop(1)),), daemon=True).start()
     papermill()
