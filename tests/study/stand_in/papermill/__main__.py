@@ -4,7 +4,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import yaml
@@ -25,8 +24,6 @@ def papermill():
     injected = "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
     texts = ["".join(cell["source"]) for cell in cells]
     program = "\n".join([texts[0], injected, *texts[1:]])
-    for cell in cells:
-        cell["metadata"]["papermill"] = {"start_time": time.time()}
     Path(given.output).write_text(json.dumps(notebook))
     kernel = subprocess.Popen(
         [sys.executable, "-c", program],
